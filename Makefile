@@ -1,0 +1,44 @@
+# `make demo` and `make test` need nothing but Python 3.10 to 3.13 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint venv bench pins clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   train on glyphs, compare, export, draw ranked lists (runs/demo)"
+	@echo "make test   the test suite"
+	@echo "make lint   ruff and mypy"
+	@echo "make bench  the benchmarks"
+	@echo "make venv   only build $(VENV) from the pinned versions"
+
+venv: $(READY)
+
+# The marker is written last: an installation that broke off is begun again.
+$(READY): requirements-dev.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit("rll_tf needs Python 3.10 to 3.13; %s is %d.%d: set PYTHON=" % (sys.executable, *v))'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: venv
+	$(BIN)/python -m trainers.demo
+
+test: venv
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Renews every pin within the ranges of setup.cfg.
+pins:
+	uv pip compile setup.cfg --extra dev --universal --python-version 3.10 --no-annotate --no-header --upgrade --quiet -o .pins
+	{ head -1 requirements-dev.txt; cat .pins; } > .pins.new && mv .pins.new requirements-dev.txt && rm .pins
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
