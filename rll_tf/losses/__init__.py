@@ -1,0 +1,5 @@
+"""How a batch of embeddings is judged."""
+
+from rll_tf.losses.ranked_list import RankedListLoss, ranked_list_loss
+
+__all__ = ["RankedListLoss", "ranked_list_loss"]
