@@ -16,8 +16,8 @@ if _backend != "tensorflow":
         "set the environment variable KERAS_BACKEND=tensorflow, or unset it and correct ~/.keras/keras.json"
     )
 
-from rll_tf import data, evaluation, losses, models, training  # noqa: E402  (only once the backend is right)
-from rll_tf.losses import RankedListLoss  # noqa: E402
+from rll_tf import data, evaluation, losses, models, training
+from rll_tf.losses import RankedListLoss
 
 __all__ = ["RankedListLoss", "data", "evaluation", "losses", "models", "training"]
 __version__ = "0.1.0"

@@ -15,7 +15,9 @@ folder, request, answer = sys.argv[1:]
 with np.load(request) as arrays:
     ends = np.cumsum(arrays["lengths"])
     everything = arrays["bytes"].tobytes()
-pictures = [everything[end - length : end] for end, length in zip(ends, np.diff(ends, prepend=0), strict=True)]
+pictures = [
+    everything[end - length : end] for end, length in zip(ends, np.diff(ends, prepend=0), strict=True)
+]
 signatures = tf.saved_model.load(folder).signatures
 answers = {name: run(images=tf.constant(pictures))["embedding"].numpy() for name, run in signatures.items()}
 if "rll_tf" in sys.modules:

@@ -135,8 +135,12 @@ def _print_run(run: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", metavar="SPEC", help="Judge on this data set instead of the run's own.")
 @click.option("--split", metavar="NAME", help="Only this split [a whole folder; test for glyphs and digits].")
-@click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write metrics here.")
-@click.option("--report", metavar="DIR", type=click.Path(path_type=Path), help="Write a page with pictures here.")
+@click.option(
+    "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write metrics here."
+)
+@click.option(
+    "--report", metavar="DIR", type=click.Path(path_type=Path), help="Write a page with pictures here."
+)
 def evaluate(
     run: Path, data: str | None, split: str | None, json_file: Path | None, report: Path | None
 ) -> None:
@@ -148,7 +152,9 @@ def evaluate(
 
 @rll.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--to", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of versions.")
+@click.option(
+    "--to", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of versions."
+)
 def export(run: Path, to: Path) -> None:
     """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
     from rll_tf.training import Run
@@ -177,7 +183,9 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
 @rll.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--gallery", metavar="FILE.npz", required=True, type=click.Path(path_type=Path), help="From embed.")
+@click.option(
+    "--gallery", metavar="FILE.npz", required=True, type=click.Path(path_type=Path), help="From embed."
+)
 @click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
 def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> None:
     """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL."""

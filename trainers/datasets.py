@@ -9,7 +9,12 @@ def list_datasets() -> None:
     """Print a table of the data sets."""
     rows = [("SPEC", "what", "where", "there")]
     rows += [
-        (f"{name}:PATH" if entry.has_path else name, entry.what, entry.where, "-" if entry.has_path else "yes")
+        (
+            f"{name}:PATH" if entry.has_path else name,
+            entry.what,
+            entry.where,
+            "-" if entry.has_path else "yes",
+        )
         for name, entry in DATASETS.items()
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """One line of the registry: what opens a data set, whether its SPEC carries a path, what and where it is."""
+    """What opens a data set, whether its SPEC carries a path, what it is, where it lies."""
 
     open: Callable[..., Catalogue]
     has_path: bool

@@ -88,7 +88,7 @@ class Catalogue:
         classes, counts = np.unique(self.labels, return_counts=True)
         findable = classes[counts > 1]
         held = min(max(2, round(share * len(classes))), len(classes) - 2, len(findable)) if share > 0 else 0
-        if held < 2:  # noqa: PLR2004
+        if held < 2:
             return dataclasses.replace(self, splits={"train": np.arange(len(self))})
         chosen = np.random.default_rng([seed, len(classes)]).permutation(findable)[:held]
         is_held = np.isin(self.labels, chosen)

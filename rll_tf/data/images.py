@@ -177,5 +177,5 @@ def _random_crop(images: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tenso
 
 
 def _random_mirror(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5  # noqa: PLR2004
+    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
     return tf.where(mirrored, images[:, :, ::-1], images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -52,9 +52,8 @@ def training_batches(
     """
     labels = tf.constant(catalogue.labels, tf.int64)
 
-    def index_batches() -> object:
-        for step, indices in enumerate(batches.starting_at(first_step), first_step):
-            yield step, indices
+    def index_batches() -> Iterator[tuple[int, np.ndarray]]:
+        yield from enumerate(batches.starting_at(first_step), first_step)
 
     size = batches.batch_size
     dataset = tf.data.Dataset.from_generator(
@@ -73,7 +72,7 @@ def training_batches(
     def finish(step: tf.Tensor, indices: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, dict]:
         images = augmentation(images, preprocessing, tf.stack([batches.seed, step]))
         target = tf.gather(labels, indices)
-        return preprocessing.normalise(images), {level: target for level in levels}
+        return preprocessing.normalise(images), dict.fromkeys(levels, target)
 
     return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

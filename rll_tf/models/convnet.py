@@ -1,4 +1,4 @@
-"""A small convolutional network with three levels, for the embedded data sets and for machines without a GPU."""
+"""A small convolutional network with three levels, for small pictures and machines without a GPU."""
 
 from __future__ import annotations
 

@@ -71,8 +71,10 @@ class Checkpoint(keras.callbacks.Callback):
         best_before = best_epoch(self.run, self.metric)
         if self.validate is not None:
             row["validation"] = self.validate(self.model)
-        if best_before is None or "validation" not in row or _value(row, self.metric) > _value(
-            best_before, self.metric
+        if (
+            best_before is None
+            or "validation" not in row
+            or _value(row, self.metric) > _value(best_before, self.metric)
         ):
             self.run.save(self.model, self.run.best_file)
         append_line(self.run.epochs_file, row)

@@ -79,7 +79,7 @@ def _adapt(
 ) -> Settings:
     """Settings that these pictures allow; what is changed or unusual about them is printed."""
     classes, counts = np.unique(pictures.labels, return_counts=True)
-    if len(classes) < 2:  # noqa: PLR2004
+    if len(classes) < 2:
         raise ValueError(f"training needs at least 2 classes of pictures; {pictures.spec} has {len(classes)}")
     validated = f", {held_out.class_count} classes held out for validation" if held_out else ""
     print(f"training on {len(pictures)} pictures of {len(classes)} classes{validated}")
@@ -124,8 +124,10 @@ def _config(settings: Settings, catalogue: Catalogue, recipe: str) -> dict[str, 
 
 def _fingerprint(catalogue: Catalogue) -> str:
     """Names which pictures there are and how they are labelled, wherever their folder lies."""
-    names = [catalogue.class_names[label] + "/" + Path(path).name for path, label in
-             zip(catalogue.paths, catalogue.labels, strict=True)]
+    names = [
+        catalogue.class_names[label] + "/" + Path(path).name
+        for path, label in zip(catalogue.paths, catalogue.labels, strict=True)
+    ]
     return f"{len(names)} pictures, {zlib.crc32(chr(0).join(names).encode('utf-8', 'surrogateescape')):08x}"
 
 
