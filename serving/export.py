@@ -106,15 +106,9 @@ def _check(model: keras.Model, preprocessing: Preprocessing, folder: Path) -> No
         request, answer = Path(scratch, "request.npz"), Path(scratch, "answer.npz")
         everything = np.frombuffer(b"".join(probes), np.uint8)
         np.savez(request, bytes=everything, lengths=[len(probe) for probe in probes])
+        script = Path(__file__).with_name("fresh_process.py")
         process = subprocess.run(
-            [
-                sys.executable,
-                "-I",
-                str(Path(__file__).with_name("fresh_process.py")),
-                folder,
-                request,
-                answer,
-            ],
+            [sys.executable, "-I", script, folder, request, answer],
             capture_output=True,
             text=True,
             timeout=CHECK_TIMEOUT_S,
@@ -134,9 +128,8 @@ def _check(model: keras.Model, preprocessing: Preprocessing, folder: Path) -> No
 
 def _publish(partial: Path, to: Path) -> Path:
     while True:
-        version = to / str(
-            max((int(entry.name) for entry in to.iterdir() if entry.name.isdigit()), default=0) + 1
-        )
+        taken = [int(entry.name) for entry in to.iterdir() if entry.name.isdigit()]
+        version = to / str(max(taken, default=0) + 1)
         try:
             os.rename(partial, version)
         except OSError:

@@ -95,11 +95,8 @@ def _open_gallery(file: Path) -> dict[str, np.ndarray]:
     if missing:
         raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
     count = len(gallery["embeddings"])
-    if (
-        count == 0
-        or gallery["embeddings"].ndim != 2
-        or not len(gallery["labels"]) == len(gallery["paths"]) == count
-    ):
+    counts = {len(gallery[name]) for name in ("embeddings", "labels", "paths")}
+    if count == 0 or gallery["embeddings"].ndim != 2 or len(counts) > 1:
         shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
         raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
     return gallery

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-# A command tells a user's mistake in one line: TensorFlow's own start-up messages must not stand beside it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+PATH = click.Path(path_type=Path)
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -48,6 +50,34 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
+@contextlib.contextmanager
+def _held_back_messages() -> Iterator[None]:
+    """Hold back what TensorFlow's libraries write to standard error while they load.
+
+    A command tells a user's mistake in one line; half a dozen lines about processors would bury it. If
+    loading fails, they are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    descriptor = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            messages.seek(0)
+            os.write(descriptor, messages.read())
+            raise
+        finally:
+            os.dup2(descriptor, 2)
+            os.close(descriptor)
+
+
+def _load_tensorflow() -> None:
+    with _held_back_messages():
+        import rll_tf  # noqa: F401
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="rll_tf")
 def rll() -> None:
@@ -60,7 +90,7 @@ def rll() -> None:
 @rll.command()
 @click.argument("recipe")
 @click.option("--data", metavar="SPEC", help="Train on this data set instead of the recipe's own.")
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder [runs/RECIPE].")
+@click.option("--out", metavar="DIR", type=PATH, help="Run folder [runs/RECIPE].")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Replace a recipe's setting.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
 def train(
@@ -71,23 +101,24 @@ def train(
     A folder of pictures is split by class: most classes are trained on, a share (setting validation_share)
     is held out to choose the best checkpoint.
     """
-    from trainers.recipes import open_recipe
+    from trainers.recipes import check_recipe, open_recipe
 
+    check_recipe(recipe)
     out = Path("runs", recipe) if out is None else out
-    module = open_recipe(recipe)
-
+    if not resume and (out / "config.json").exists():
+        raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")
+    _load_tensorflow()
     import tensorflow as tf
 
     from rll_tf.data import open_dataset
     from rll_tf.training import Run
     from rll_tf.training import train as fit
 
+    module = open_recipe(recipe)
     settings = module.SETTINGS.override(assignments)
     if resume:
         config, settings = _resumed(Run.open(out), recipe, data, assignments)
         data = config["data"]
-    elif (out / "config.json").exists():
-        raise click.ClickException(f"{out} holds a run already: take another --out, or --resume it")
     # The same seed gives the same weights, whether or not training was interrupted.
     tf.config.experimental.enable_op_determinism()
     catalogue = open_dataset(data or module.DATA)
@@ -132,31 +163,27 @@ def _print_run(run: Any) -> None:
 
 
 @rll.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--data", metavar="SPEC", help="Judge on this data set instead of the run's own.")
 @click.option("--split", metavar="NAME", help="Only this split [a whole folder; test for glyphs and digits].")
-@click.option(
-    "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write metrics here."
-)
-@click.option(
-    "--report", metavar="DIR", type=click.Path(path_type=Path), help="Write a page with pictures here."
-)
+@click.option("--json", "json_file", metavar="FILE", type=PATH, help="Write metrics here.")
+@click.option("--report", metavar="DIR", type=PATH, help="Write a page with pictures here.")
 def evaluate(
     run: Path, data: str | None, split: str | None, json_file: Path | None, report: Path | None
 ) -> None:
     """Judge a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level."""
+    _load_tensorflow()
     from trainers.evaluate import evaluate as judge
 
     judge(run, data, split, json_file, report)
 
 
 @rll.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--to", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of versions."
-)
+@click.argument("run", type=PATH)
+@click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
 def export(run: Path, to: Path) -> None:
     """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
+    _load_tensorflow()
     from rll_tf.training import Run
     from serving.export import export as write
 
@@ -168,27 +195,27 @@ def export(run: Path, to: Path) -> None:
 
 
 @rll.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.option("--data", metavar="SPEC", required=True, help="The pictures to embed.")
 @click.option("--split", metavar="NAME", help="Only this split.")
-@click.option("--to", metavar="FILE.npz", required=True, type=click.Path(path_type=Path), help="Where to.")
+@click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="Where to.")
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
 def embed(model: Path, data: str, split: str | None, to: Path, level: str | None) -> None:
     """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
+    _load_tensorflow()
     from trainers.ask import embed as ask
 
     ask(model, data, split, to, level)
 
 
 @rll.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--gallery", metavar="FILE.npz", required=True, type=click.Path(path_type=Path), help="From embed."
-)
+@click.argument("model", type=PATH)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
+@click.option("--gallery", metavar="FILE.npz", required=True, type=PATH, help="From embed.")
 @click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
 def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> None:
     """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL."""
+    _load_tensorflow()
     from trainers.ask import search as ask
 
     ask(model, images, gallery, top)
@@ -197,6 +224,7 @@ def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> No
 @rll.command()
 def datasets() -> None:
     """List the data sets: what each is, what it needs, whether it is there."""
+    _load_tensorflow()
     from trainers.datasets import list_datasets
 
     list_datasets()

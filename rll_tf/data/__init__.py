@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from rll_tf.data import digits, folder, glyphs
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.digits import digits
-from rll_tf.data.folder import folder
-from rll_tf.data.glyphs import glyphs
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.pipeline import (
     CorruptPictureError,
@@ -46,9 +44,11 @@ class Dataset:
 
 
 DATASETS = {
-    "glyphs": Dataset(glyphs, False, "letters of many alphabets in sixteen fonts", "drawn when asked for"),
-    "digits": Dataset(digits, False, "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
-    "folder": Dataset(folder, True, "your own pictures", "one directory a class, however deep"),
+    "glyphs": Dataset(
+        glyphs.glyphs, False, "letters of many alphabets in sixteen fonts", "drawn when asked for"
+    ),
+    "digits": Dataset(digits.digits, False, "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
+    "folder": Dataset(folder.folder, True, "your own pictures", "one directory a class, however deep"),
 }
 
 

@@ -1,6 +1,6 @@
 """The drawn letters: the same everywhere, readable, and classed as a reader would class them."""
 
-# ruff: noqa: RUF001  (letters that look alike are what is tested)
+
 
 from __future__ import annotations
 

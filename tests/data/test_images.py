@@ -145,7 +145,7 @@ def test_letters_are_not_mirrored_by_default():
 
 
 def test_geometry_is_centred_and_bounded():
-    """A dot in the middle stays there under rotation, zoom, stretch and shear; a shift moves it at most so far."""
+    """Rotation, zoom, stretch and shear keep the middle; a shift moves it, at most so far."""
     image = np.zeros([50, 21, 21, 3], np.uint8)
     image[:, 10, 10] = 255
     turned = Augmentation(rotate_degrees=40, zoom=0.2, stretch=0.3, shear=0.3)

@@ -1,4 +1,4 @@
-"""A small convolutional network from random weights, for letters and other small pictures, on two CPU cores."""
+"""A small convolutional network from random weights, for letters and other small pictures."""
 
 from rll_tf.training import Settings
 
