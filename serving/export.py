@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +79,17 @@ def _write(model: keras.Model, preprocessing: Preprocessing, folder: Path) -> No
         joined = tf.concat([levels[level] for level in model.output], axis=1)
         return {"embedding": tf.math.l2_normalize(joined, axis=1)}
 
+    def answer_with(part: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        return lambda images: {"embedding": part(pictures(images), training=False)}
+
     archive = keras.export.ExportArchive()
     archive.track(model)
     signature = [tf.TensorSpec([None], tf.string, name="images")]
     archive.add_endpoint("serving_default", concatenated, input_signature=signature)
     for level in model.output:
+        # A model of its own, so that the level's signature holds only the layers it needs.
         part = keras.Model(model.input, model.output[level])
-
-        def one_level(images: tf.Tensor, part: keras.Model = part) -> dict[str, tf.Tensor]:
-            return {"embedding": part(pictures(images), training=False)}
-
-        archive.add_endpoint(level, one_level, input_signature=signature)
+        archive.add_endpoint(level, answer_with(part), input_signature=signature)
     archive.write_out(str(folder), verbose=False)
 
 

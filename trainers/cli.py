@@ -119,9 +119,9 @@ def train(
     if resume:
         config, settings = _resumed(Run.open(out), recipe, data, assignments)
         data = config["data"]
+    catalogue = open_dataset(data or module.DATA)
     # The same seed gives the same weights, whether or not training was interrupted.
     tf.config.experimental.enable_op_determinism()
-    catalogue = open_dataset(data or module.DATA)
     try:
         finished = fit(
             settings,
@@ -228,6 +228,15 @@ def datasets() -> None:
     from trainers.datasets import list_datasets
 
     list_datasets()
+
+
+@rll.command()
+def demo() -> None:
+    """Train on glyphs, compare, export and draw ranked lists, all in runs/demo."""
+    _load_tensorflow()
+    from trainers.demo import demo as show
+
+    show()
 
 
 if __name__ == "__main__":
