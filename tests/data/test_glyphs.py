@@ -1,7 +1,5 @@
 """The drawn letters: the same everywhere, readable, and classed as a reader would class them."""
 
-
-
 from __future__ import annotations
 
 import hashlib

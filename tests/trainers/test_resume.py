@@ -27,7 +27,7 @@ def uninterrupted(pictures, tmp_path_factory):
 
 
 def test_a_run_killed_in_the_middle_ends_as_if_it_had_not_been(uninterrupted, pictures, tmp_path):
-    """kill -9 after the first checkpoint, then --resume: every step's loss and all metrics are equal."""
+    """Kill -9 after the first checkpoint, then --resume: every step's loss and all metrics are equal."""
     folder = tmp_path / "killed"
     command = ["train", "convnet", "--data", f"folder:{pictures}", "--out", str(folder), *SETTINGS]
     with subprocess.Popen(
