@@ -21,7 +21,7 @@ def check_embeddings(embeddings: ArrayLike, name: str = "embeddings") -> np.ndar
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be real numbers: got dtype {array.dtype}")
-    if array.ndim != 2 or 0 in array.shape: - rows and columns
+    if array.ndim != 2 or 0 in array.shape:  # rows and columns
         raise ValueError(f"{name} must be [n, d] with n and d at least 1: got shape {array.shape}")
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():

@@ -55,7 +55,7 @@ def test_a_run_folder_holds_everything(run_folder):
 
 
 def test_evaluate_writes_every_key(run_folder, tmp_path, capfd):
-    """On another folder, whole: each level and the concatenation, values from 0 to 1, a table on the screen."""
+    """On another folder, whole: each level and the concatenation, values from 0 to 1, a table on screen."""
     other = write_pictures(tmp_path / "other", classes=3)
     file, report = tmp_path / "new" / "metrics.json", tmp_path / "report"
     words = ["evaluate", str(run_folder), "--data", f"folder:{other}", "--json", str(file)]
