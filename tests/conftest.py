@@ -1,16 +1,18 @@
 """What several rooms' tests share."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-# Before anything imports TensorFlow: its start-up messages are no news in a test's output.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from trainers import cli
+
+# `rll train` asks for this in its process; all tests run with it, so that none depends on their order.
+tf.config.experimental.enable_op_determinism()
 
 ROOT = Path(__file__).parent.parent
 TINY = {"input_px": 16, "embedding_dim": 8, "steps": 6, "validate_every_steps": 4, "validation_share": 0.4}
@@ -29,19 +31,15 @@ def write_pictures(folder, classes=6, per_class=5, suffix=".png"):
     return folder
 
 
-def rll(*arguments, check=True, **options):
+def rll(*arguments):
+    """Run a command that must succeed, in this process."""
+    assert cli.run([str(argument) for argument in arguments]) == 0
+
+
+def rll_process(*arguments):
     """Run a command in a process of its own, as a user does."""
-    process = subprocess.run(
-        [sys.executable, "-m", "trainers.cli", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-    if check and process.returncode:
-        raise AssertionError(f"rll {arguments} failed: {process.stderr}")
-    return process
+    command = [sys.executable, "-m", "trainers.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -26,16 +26,53 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit status."""
     try:
-        rll.main(arguments, prog_name="rll", standalone_mode=False)
+        with _native_messages_held():
+            rll.main(arguments, prog_name="rll", standalone_mode=False)
     except click.ClickException as error:
         return _complain(error.format_message(), MISTAKE)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)
     except (ValueError, OSError) as error:
-        if os.environ.get("RLL_TRACEBACK"):
+        if _debugging():
             traceback.print_exc()
         return _complain(_describe(error), FAILURE)
     return 0
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("RLL_DEBUG"))
+
+
+@contextlib.contextmanager
+def _native_messages_held() -> Iterator[None]:
+    """Hold back what TensorFlow's C++ libraries write to standard error; Python's own messages pass.
+
+    They tell of processors while they load, and of every picture they can't decode, and would bury the one
+    line in which a command tells a user's mistake. After any other error they are shown.
+    """
+    if _debugging():
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    python_stderr = sys.stderr
+    python_stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as messages, os.fdopen(os.dup(screen), "w", buffering=1) as passing:
+        os.dup2(messages.fileno(), 2)
+        if python_stderr is sys.__stderr__:
+            sys.stderr = passing
+        try:
+            yield
+        except (click.ClickException, click.Abort, KeyboardInterrupt, ValueError, OSError):
+            raise
+        except BaseException:
+            messages.seek(0)
+            os.write(screen, messages.read())
+            raise
+        finally:
+            sys.stderr = python_stderr
+            os.dup2(screen, 2)
+            os.close(screen)
 
 
 def _describe(error: ValueError | OSError) -> str:
@@ -50,40 +87,13 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-@contextlib.contextmanager
-def _held_back_messages() -> Iterator[None]:
-    """Hold back what TensorFlow's libraries write to standard error while they load.
-
-    A command tells a user's mistake in one line; half a dozen lines about processors would bury it. If
-    loading fails, they are shown.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    descriptor = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            messages.seek(0)
-            os.write(descriptor, messages.read())
-            raise
-        finally:
-            os.dup2(descriptor, 2)
-            os.close(descriptor)
-
-
-def _load_tensorflow() -> None:
-    with _held_back_messages():
-        import rll_tf  # noqa: F401
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="rll_tf")
 def rll() -> None:
     """Ranked List Loss: train, judge, export and ask an embedding of pictures.
 
-    SPEC names a data set: glyphs, digits or folder:PATH. Set RLL_TRACEBACK=1 to see where an error arose.
+    SPEC names a data set: glyphs, digits or folder:PATH. Set RLL_DEBUG=1 to see where an error arose
+    and what TensorFlow says.
     """
 
 
@@ -107,7 +117,6 @@ def train(
     out = Path("runs", recipe) if out is None else out
     if not resume and (out / "config.json").exists():
         raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")
-    _load_tensorflow()
     import tensorflow as tf
 
     from rll_tf.data import open_dataset
@@ -172,7 +181,6 @@ def evaluate(
     run: Path, data: str | None, split: str | None, json_file: Path | None, report: Path | None
 ) -> None:
     """Judge a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level."""
-    _load_tensorflow()
     from trainers.evaluate import evaluate as judge
 
     judge(run, data, split, json_file, report)
@@ -183,7 +191,6 @@ def evaluate(
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
 def export(run: Path, to: Path) -> None:
     """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
-    _load_tensorflow()
     from rll_tf.training import Run
     from serving.export import export as write
 
@@ -202,7 +209,6 @@ def export(run: Path, to: Path) -> None:
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
 def embed(model: Path, data: str, split: str | None, to: Path, level: str | None) -> None:
     """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
-    _load_tensorflow()
     from trainers.ask import embed as ask
 
     ask(model, data, split, to, level)
@@ -215,7 +221,6 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
 @click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
 def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> None:
     """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL."""
-    _load_tensorflow()
     from trainers.ask import search as ask
 
     ask(model, images, gallery, top)
@@ -224,7 +229,6 @@ def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> No
 @rll.command()
 def datasets() -> None:
     """List the data sets: what each is, what it needs, whether it is there."""
-    _load_tensorflow()
     from trainers.datasets import list_datasets
 
     list_datasets()
@@ -233,7 +237,6 @@ def datasets() -> None:
 @rll.command()
 def demo() -> None:
     """Train on glyphs, compare, export and draw ranked lists, all in runs/demo."""
-    _load_tensorflow()
     from trainers.demo import demo as show
 
     show()
