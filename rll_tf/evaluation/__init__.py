@@ -3,6 +3,7 @@
 from rll_tf.evaluation.metrics import concatenate_levels, retrieval_metrics
 from rll_tf.evaluation.neighbours import nearest_neighbours
 from rll_tf.evaluation.ranked_lists import draw_ranked_lists
+from rll_tf.evaluation.report import write_report
 from rll_tf.evaluation.selection import RankedLists, hardest_ranked_lists, pick_ranked_lists
 from rll_tf.evaluation.tables import format_table
 
@@ -15,4 +16,5 @@ __all__ = [
     "nearest_neighbours",
     "pick_ranked_lists",
     "retrieval_metrics",
+    "write_report",
 ]

@@ -1,0 +1,158 @@
+"""One page that shows how good embeddings are: numbers, ranked lists, the hardest queries, distances."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from rll_tf.evaluation.pictures import as_picture, data_uri, write_atomically
+from rll_tf.evaluation.ranked_lists import decimals_for
+from rll_tf.evaluation.selection import RankedLists, hardest_ranked_lists, pick_ranked_lists, sample_distances
+from rll_tf.evaluation.tables import metric_columns, percent
+
+THUMB_PX = 86  # a picture's box on the page, as in the template
+BINS = 60
+WIDTH, HEIGHT, FLOOR = 960, 260, 210  # of the histogram, and where its axis runs
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    *,
+    metrics: Mapping[str, Mapping[str, float]],
+    embeddings: ArrayLike,
+    labels: ArrayLike | Sequence[str],
+    image: Callable[[int], Any],
+    data: str,
+    split: str,
+    level: str = "concat",
+    class_names: Sequence[str] | None = None,
+    title: str = "How well the embeddings retrieve",
+    facts: Mapping[str, object] | None = None,
+    lists: int = 8,
+    neighbours: int = 8,
+    seed: int = 0,
+) -> Path:
+    """Write `folder/index.html`, one file that needs no other and no network, readable in light and in dark.
+
+    Args:
+        folder: made if need be; an older page in it is replaced at once when the new one is complete.
+        metrics: level -> what `retrieval_metrics` returned, in the order of the table's rows.
+        embeddings: [n, d], those that lists and distances are shown of.
+        labels: [n] integers or strings.
+        image: index -> the picture, see `pictures.as_picture`; called only for the pictures shown.
+        data: what the pictures are, e.g. `"glyphs"`.
+        split: which split the numbers come from; a page that does not say so is worth nothing.
+        level: the name of `embeddings`.
+        class_names: where given, integer labels are indices into it; otherwise a class is named by its label.
+        title: the heading.
+        facts: more that is worth knowing, e.g. `{"run": "runs/demo", "step": 600}`.
+        lists: how many ranked lists, and at most as many hardest queries.
+        neighbours: how many neighbours in each.
+        seed: of what is drawn: queries and pairs.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: the input is not what `retrieval_metrics` takes, or there are fewer than 2 pictures.
+    """
+    names = np.asarray(labels)
+    shown = pick_ranked_lists(embeddings, labels, lists, neighbours, seed)
+    hardest = hardest_ranked_lists(embeddings, labels, lists, neighbours)
+    same, other = sample_distances(embeddings, labels, seed=seed)
+    album = _Album(image, lambda i: str(names[i] if class_names is None else class_names[int(names[i])]))
+    columns = metric_columns(metrics)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        facts={
+            "data": data, "split": split, "queries": f"{len(names):,}",
+            "classes": f"{len(np.unique(names)):,}", **(facts or {}),
+        },
+        columns=columns,
+        rows=metrics,
+        best={metric: max(row.get(metric, 0.0) for row in metrics.values()) for metric in columns},
+        percent=percent,
+        level=level,
+        seed=seed,
+        lists=album.rows(shown),
+        good=int(shown.correct[:, 0].sum()),
+        hardest=album.rows(hardest),
+        closer=_share_closer(same, other),
+        histogram=_histogram(same, other),
+    )  # fmt: skip
+    # Undecodable file names hold lone surrogates, which UTF-8 cannot.
+    return write_atomically(Path(folder) / "index.html", page.encode("utf-8", "replace"))
+
+
+class _Album:
+    """The pictures on the page, each read and encoded once."""
+
+    def __init__(self, image: Callable[[int], Any], name: Callable[[int], str]) -> None:
+        self.image, self.name = image, name
+        self.encoded: dict[int, dict[str, Any]] = {}
+
+    def rows(self, lists: RankedLists) -> list[dict[str, Any]]:
+        decimals = decimals_for(float(lists.distances.max(initial=0)))
+        rows = []
+        for query, others, distances, correct, first in zip(
+            lists.queries, lists.neighbours, lists.distances, lists.correct, lists.first_correct, strict=True
+        ):
+            note = f"first right: {first:,}" if first else "alone in its class"
+            neighbours = [
+                self._picture(int(i)) | {"note": f"{distance:.{decimals}f}", "correct": bool(right)}
+                for i, distance, right in zip(others, distances, correct, strict=True)
+            ]
+            rows.append({"query": self._picture(int(query)) | {"note": note}, "neighbours": neighbours})
+        return rows
+
+    def _picture(self, index: int) -> dict[str, Any]:
+        if index not in self.encoded:
+            picture = as_picture(self.image(index))
+            tiny = max(picture.size) <= THUMB_PX // 2
+            picture.thumbnail(
+                (2 * THUMB_PX, 2 * THUMB_PX), Image.Resampling.LANCZOS
+            )  # twice, for fine screens
+            self.encoded[index] = {"uri": data_uri(picture), "name": self.name(index), "tiny": tiny}
+        return self.encoded[index]
+
+
+def _share_closer(same: np.ndarray, other: np.ndarray) -> float | None:
+    """Chance that a pair of one class is closer than a pair of two classes, equal distances counted half."""
+    if not len(same) or not len(other):
+        return None
+    ordered = np.sort(other)
+    below = np.searchsorted(ordered, same, "left") + np.searchsorted(ordered, same, "right")
+    return float(1 - below.mean() / (2 * len(other)))
+
+
+def _histogram(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    """Two step curves over common bins, each scaled to its share a bin, as SVG paths."""
+    largest = float(max(same.max(initial=0), other.max(initial=0))) or 1.0
+    edges = np.linspace(0, largest, BINS + 1)
+    shares = [np.histogram(part, edges)[0] / max(1, len(part)) for part in (other, same)]
+    highest = max(share.max() for share in shares)
+    paths = []
+    for kind, share in zip(("other", "same"), shares, strict=True):
+        heights = FLOOR - (FLOOR - 8) * share / highest
+        steps = [f"M0,{FLOOR}"]
+        steps += [f"V{y:.1f}H{x:.1f}" for y, x in zip(heights, edges[1:] * (WIDTH / largest), strict=True)]
+        paths.append((kind, "".join([*steps, f"V{FLOOR}Z"])))
+    ticks = MaxNLocator(8).tick_values(0, largest)
+    return {
+        "width": WIDTH, "height": HEIGHT, "floor": FLOOR, "paths": paths,
+        "same_pairs": f"{len(same):,}", "other_pairs": f"{len(other):,}",
+        "ticks": [(round(t * WIDTH / largest, 1), f"{t:g}") for t in ticks if 0 < t < 0.98 * largest],
+    }  # fmt: skip
