@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from rll_tf.data import Catalogue, open_dataset
-from rll_tf.evaluation import format_table
-from rll_tf.training import Run, evaluate_embeddings
+from rll_tf.evaluation import concatenate_levels, format_table, write_report
+from rll_tf.training import CONCAT, Run, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.files import write_json
 
@@ -38,6 +41,19 @@ def evaluate(
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_file, result)
+    if report is not None:
+        page = write_report(
+            report,
+            metrics=result["levels"],
+            embeddings=concatenate_levels(embeddings),
+            labels=pictures.labels,
+            image=lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
+            data=pictures.spec,
+            split=split,
+            level=CONCAT,
+            class_names=pictures.class_names,
+        )
+        print(f"report: {page}")
     print(f"{result['data']}, split {split}: {result['queries']} queries of {result['classes']} classes")
     print(format_table(result["levels"]))
     return result
