@@ -25,7 +25,7 @@ $(READY): requirements-dev.txt setup.cfg pyproject.toml
 	@touch $(READY)
 
 demo: venv
-	$(BIN)/python -m trainers.demo
+	$(BIN)/rll demo
 
 test: venv
 	$(BIN)/python -m pytest

@@ -1,0 +1,1 @@
+"""The exported artefact: how it is written, checked and asked."""

@@ -72,6 +72,29 @@ class Catalogue:
             pixels=None if self.pixels is None else self.pixels[indices],
         )
 
+    def hold_out(self, share: float, seed: int) -> Catalogue:
+        """Split the classes at random into `train` and `validation`.
+
+        Only classes with at least two pictures are held out, as a single picture has nothing to find. Two
+        classes at least are held out, and two kept; where that can't be, or `share` is 0, none are.
+
+        Args:
+            share: of the classes to hold out, from 0 to 1.
+            seed: of the choice.
+
+        Returns:
+            This catalogue with the splits `train` and, where classes were held out, `validation`.
+        """
+        classes, counts = np.unique(self.labels, return_counts=True)
+        findable = classes[counts > 1]
+        held = min(max(2, round(share * len(classes))), len(classes) - 2, len(findable)) if share > 0 else 0
+        if held < 2:
+            return dataclasses.replace(self, splits={"train": np.arange(len(self))})
+        chosen = np.random.default_rng([seed, len(classes)]).permutation(findable)[:held]
+        is_held = np.isin(self.labels, chosen)
+        splits = {"train": np.flatnonzero(~is_held), "validation": np.flatnonzero(is_held)}
+        return dataclasses.replace(self, splits=splits)
+
     def encoded(self, index: int) -> bytes:
         """Picture `index` as the bytes of a picture file (a PNG where it lives in memory)."""
         if self.pixels is None:

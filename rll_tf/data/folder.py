@@ -1,0 +1,70 @@
+"""A user's own folder of pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rll_tf.data.catalogue import Catalogue
+
+PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+def folder(path: str | os.PathLike[str]) -> Catalogue:
+    """Catalogue a folder: a class is every directory that holds pictures, however deep.
+
+    A class is named by its path relative to `path` (with `/`); pictures lying in `path` itself are the
+    class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg .jpg .png`, any case). Hidden files and
+    directories are passed over; a directory reached twice through symbolic links is read once. Classes and
+    pictures are in sorted order, so the catalogue does not depend on the file system's.
+
+    Returns:
+        A catalogue of paths without splits: which classes to hold out is the caller's choice.
+
+    Raises:
+        FileNotFoundError: `path` is not a directory.
+        PermissionError: a directory below `path` can't be read.
+        ValueError: no directory below `path` holds a picture.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        what = "is not a directory" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"folder:PATH needs a directory of pictures; {root} {what}")
+    classes = _pictures_by_directory(root)
+    if not classes:
+        raise ValueError(
+            f"{root} holds no pictures; expected one directory a class with files ending in "
+            + ", ".join(PICTURE_SUFFIXES)
+        )
+    names = tuple(sorted(classes))
+    return Catalogue(
+        spec=f"folder:{path}",
+        paths=tuple(file for name in names for file in classes[name]),
+        labels=np.repeat(np.arange(len(names)), [len(classes[name]) for name in names]).astype(np.int64),
+        class_names=names,
+    )
+
+
+def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    classes: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for directory, subdirectories, files in os.walk(root, followlinks=True, onerror=fail):
+        real = os.path.realpath(directory)
+        if real in seen:  # a loop of symbolic links, or two links to one directory
+            subdirectories.clear()
+            continue
+        seen.add(real)
+        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
+        pictures = sorted(
+            os.path.join(directory, name)
+            for name in files
+            if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
+        )
+        if pictures:
+            classes[Path(directory).relative_to(root).as_posix()] = pictures
+    return classes

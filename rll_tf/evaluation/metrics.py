@@ -1,0 +1,164 @@
+"""How well embeddings retrieve: Recall@K, MAP@R, R-precision, and clustering quality."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rll_tf.evaluation.checks import check_embeddings, check_labels
+from rll_tf.evaluation.clustering import cluster, clustering_scores
+from rll_tf.evaluation.neighbours import RankedBlock, Search
+
+
+def retrieval_metrics(
+    embeddings: ArrayLike,
+    labels: ArrayLike | Sequence[str],
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    *,
+    clustering: bool = True,
+    block_size: int | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Every picture a query against all the others; the query is left out by its index.
+
+    With rel(i) = 1 where the i-th nearest other is of the query's class, R the number of other pictures of
+    that class, and P(i) the share of relevant ones among the first i:
+
+        recall@K    = mean over all queries of [ rel(1) + … + rel(K) > 0 ]
+        map@r       = mean over queries with R > 0 of 1/R Σ_{i ≤ R} P(i) rel(i)
+        r_precision = mean over queries with R > 0 of 1/R Σ_{i ≤ R} rel(i)
+        nmi, pairwise_f1: of k-means with as many clusters as classes, see `clustering.clustering_scores`
+
+    Settled here:
+
+    - Equally distant others have no order of their own, so a query scores its expected value over all orders
+      of them. A collapsed model, all embeddings equal, thereby scores what guessing does, however the
+      pictures are sorted; breaking ties by index would find neighbours in the list and praise it.
+    - A picture alone in its class is a query that always misses: it lowers recall@K. It has no R-precision
+      and no MAP@R and is left out of their means, which are 0 where every picture is alone.
+    - A K above n - 1 is that of all others: recall@K is then the share of queries with R > 0. So one picture
+      alone has recall 0.
+    - With one class every neighbour is right, and all values are 1.
+
+    Args:
+        embeddings: [n, d] real numbers, compared as they are, by Euclidean distance.
+        labels: [n] integers or strings.
+        recall_at: the Ks.
+        clustering: False leaves out `nmi` and `pairwise_f1`; k-means takes long with thousands of classes.
+        block_size: queries at a time, see `neighbours`. It does not change the result.
+        seed: of k-means, which alone is random.
+
+    Returns:
+        The metrics by name, Python floats from 0 to 1.
+
+    Raises:
+        ValueError: embeddings are not [n, d] finite real numbers with n ≥ 1; labels are not n integers or
+            strings; `recall_at` is empty or holds something below 1.
+
+    Source: Recall@K as in the paper, section 4.1; MAP@R and R-precision as in "A Metric Learning Reality
+    Check" (2020), section 3.2; expectation over ties as in McSherry and Najork, "Computing Information
+    Retrieval Performance Measures Efficiently in the Presence of Tied Scores" (2008).
+    """
+    search = Search(embeddings)
+    names, codes = check_labels(labels, len(search.queries))
+    ks = list(recall_at)
+    if not ks or not all(isinstance(k, (int, np.integer)) and k >= 1 for k in ks):
+        raise ValueError(f"recall_at must hold at least one K, integers of at least 1: got {recall_at!r}")
+
+    relevant = np.bincount(codes)[codes] - 1  # R, for every query
+    hits = np.zeros(len(ks))
+    average_precision = precision = 0.0
+    for block in search.blocks(np.maximum(relevant, max(ks)), block_size):
+        lists = _TiedLists(block, codes)
+        hits += [lists.hit_chance(k).sum() for k in ks]
+        at_r = lists.scores_at(relevant[block.queries])
+        average_precision += at_r[0]
+        precision += at_r[1]
+
+    findable = max(1, np.count_nonzero(relevant))
+    result = {f"recall@{k}": float(hit / len(codes)) for k, hit in zip(ks, hits, strict=True)}
+    result["map@r"] = float(average_precision / findable)
+    result["r_precision"] = float(precision / findable)
+    if clustering:
+        result |= clustering_scores(codes, cluster(search.queries, len(names), seed))
+    return result
+
+
+class _TiedLists:
+    """A block's ranked lists as sequences of ties (most of one entry), their relevant entries counted."""
+
+    def __init__(self, block: RankedBlock, codes: np.ndarray) -> None:
+        begins = block.rank == block.tie_start
+        self.block = block
+        self.tie = np.cumsum(begins) - 1  # [m] which tie an entry belongs to
+        self.row = block.row[begins]  # and for each of t ties: its list,
+        self.start = block.rank[begins]  # its first rank,
+        self.size = np.bincount(self.tie)  # its entries,
+        relevant = codes[block.column] == codes[block.queries[block.row]]
+        self.relevant = np.bincount(self.tie, weights=relevant).astype(np.int64)  # how many are relevant,
+        ahead = np.cumsum(self.relevant) - self.relevant
+        first_tie = np.searchsorted(self.row, np.arange(len(block.queries)))
+        self.ahead = ahead - ahead[first_tie][self.row]  # and how many before it in its list.
+
+    def hit_chance(self, k: int) -> np.ndarray:
+        """[b] chance that a relevant one is among the first k."""
+        ties = np.flatnonzero(
+            (self.relevant > 0) & (self.ahead == 0) & (self.start < k)
+        )  # one a list at most
+        taken = np.minimum(k - self.start[ties], self.size[ties])
+        chance = np.zeros(len(self.block.queries))
+        chance[self.row[ties]] = [
+            1.0 if n == 1 else _chance_of_one(n, r, s)
+            for n, r, s in zip(
+                self.size[ties].tolist(), self.relevant[ties].tolist(), taken.tolist(), strict=True
+            )
+        ]
+        return chance
+
+    def scores_at(self, cutoff: np.ndarray) -> tuple[float, float]:
+        """Sums over the block of MAP@R and of R-precision, R given as [b]; queries with R = 0 add nothing.
+
+        The j-th of n tied entries (from 0), r of them relevant, is relevant with chance r/n; if it is, of the
+        j before it in the tie j (r - 1)/(n - 1) are expected to be.
+        """
+        block, tie = self.block, self.tie
+        chance = np.where(block.rank < cutoff[block.row], (self.relevant / self.size)[tie], 0.0)
+        others = ((self.relevant - 1) / np.maximum(self.size - 1, 1))[tie]
+        found = self.ahead[tie] + (block.rank - block.tie_start) * others + 1
+        # Divided by R last, so that whole numbers are added and a perfect list scores exactly 1.
+        of = np.maximum(cutoff, 1)
+        precision = np.bincount(block.row, weights=chance * found / (block.rank + 1)) / of
+        return float(precision.sum()), float((np.bincount(block.row, weights=chance) / of).sum())
+
+
+@functools.lru_cache(maxsize=4096)
+def _chance_of_one(n: int, r: int, s: int) -> float:
+    """Chance that s entries drawn from n, of which r are relevant, hold a relevant one."""
+    return 1.0 - math.comb(n - r, s) / math.comb(n, s)
+
+
+def concatenate_levels(levels: Mapping[str, ArrayLike]) -> np.ndarray:
+    """The levels' embeddings side by side, each row divided by its L2 norm (a row of zeros stays).
+
+    Args:
+        levels: name -> [n, d_level]; the model's are of unit norm, so each has the same weight.
+
+    Returns:
+        [n, Σ d_level] float32.
+
+    Raises:
+        ValueError: there are no levels, or one is not [n, d] finite numbers with the others' n.
+    """
+    if not levels:
+        raise ValueError("there must be at least one level: got none")
+    parts = [check_embeddings(part, f"level {name!r}") for name, part in levels.items()]
+    if len({len(part) for part in parts}) > 1:
+        counts = ", ".join(f"{name} {len(part)}" for name, part in zip(levels, parts, strict=True))
+        raise ValueError(f"every level must have as many rows: got {counts}")
+    whole = np.concatenate(parts, axis=1).astype(np.float32)
+    norms = np.linalg.norm(whole, axis=1, keepdims=True)
+    return whole / np.where(norms > 0, norms, 1.0)

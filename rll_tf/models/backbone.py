@@ -1,0 +1,27 @@
+"""What a backbone must bring to become an embedding model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A trunk with three taps, and the heads that read them.
+
+    Args:
+        trunk: input shape -> `keras.Model` whose output is a dict of taps [B, h, w, c].
+        taps: level -> the name of the trunk's output that its head reads.
+        head: (level, tap, embedding_dim) -> [B, embedding_dim], not yet normalised.
+        input_shape: the default (height, width, channels).
+        embedding_dim: the default number of numbers in each level's embedding.
+    """
+
+    trunk: Callable[[tuple[int, int, int]], keras.Model]
+    taps: Mapping[str, str]
+    head: Callable[[str, keras.KerasTensor, int], keras.KerasTensor]
+    input_shape: tuple[int, int, int]
+    embedding_dim: int

@@ -1,0 +1,55 @@
+"""A backbone plus one head a level: what turns a picture into embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from rll_tf.models.backbone import Backbone
+from rll_tf.models.convnet import CONVNET
+
+LEVELS = ("low", "mid", "high")
+BACKBONES: dict[str, Backbone] = {"convnet": CONVNET}
+
+
+def embedding_model(
+    backbone: str = "convnet",
+    levels: Sequence[str] = LEVELS,
+    embedding_dim: int | None = None,
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+) -> keras.Model:
+    """Build a network with one embedding of unit norm for each level (sections 3.4 and 4.3.3 of the paper).
+
+    Each level's head reads an earlier or later output of the backbone. A subset of the levels builds only
+    the layers it needs.
+
+    Args:
+        backbone: a name in `BACKBONES`.
+        levels: some of `"low"`, `"mid"`, `"high"`, each once.
+        embedding_dim: numbers in each level's embedding; the backbone's default if None.
+        input_shape: (height, width, channels); the backbone's default if None.
+
+    Returns:
+        A model from [B, height, width, channels] float to `{level: [B, embedding_dim]}` float32, every row
+        of unit Euclidean norm. Its output layers bear the levels' names.
+
+    Raises:
+        ValueError: an unknown backbone or level, a repeated level or none, or a bad size.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"unknown backbone {backbone!r}; known are: {', '.join(BACKBONES)}")
+    if not levels or len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
+        raise ValueError(f"levels must be some of {', '.join(LEVELS)}, each once; got {tuple(levels)}")
+    parts = BACKBONES[backbone]
+    embedding_dim = parts.embedding_dim if embedding_dim is None else embedding_dim
+    if embedding_dim < 1:
+        raise ValueError(f"embedding_dim must be at least 1; got {embedding_dim}")
+    trunk = parts.trunk(parts.input_shape if input_shape is None else input_shape)
+    outputs = {}
+    for level in levels:
+        features = parts.head(level, trunk.output[parts.taps[level]], embedding_dim)
+        # Half precision can't hold a unit norm: normalise in float32 under every policy.
+        outputs[level] = keras.layers.UnitNormalization(name=level, dtype="float32")(features)
+    return keras.Model(trunk.input, outputs, name=f"{backbone}_embedding")

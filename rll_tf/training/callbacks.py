@@ -1,0 +1,103 @@
+"""What happens beside the steps of `fit`: logs, validation, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from rll_tf.training.files import append_line
+from rll_tf.training.run import Run
+
+Metrics = dict[str, dict[str, float]]
+
+
+class StepLog(keras.callbacks.Callback):
+    """Writes each step's own loss to `steps.jsonl` and ends training after `steps`.
+
+    Keras reports the mean over the epoch so far; the meters are set back before each step, so that a line
+    (and the progress bar) tells what this batch did.
+    """
+
+    def __init__(self, run: Run, first_step: int, steps: int) -> None:
+        super().__init__()
+        self.run, self.step, self.steps = run, first_step, steps
+        self.losses: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the meters back."""
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log the step."""
+        self.step += 1
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        self.losses.append(values["loss"])
+        append_line(self.run.steps_file, {"step": self.step, **values})
+        self.model.stop_training = self.step >= self.steps
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch of `fit`: validates, logs, keeps the best model, saves the state of training.
+
+    The state is saved last. After a kill at any point before, the epoch is done again from the state before
+    it, with the same outcome.
+
+    Args:
+        run: where to write.
+        log: counts the steps.
+        validate: the model's validation metrics by level, or None where no classes were held out; then the
+            last model counts as the best.
+        metric: the metric, a pair of level and name, whose maximum makes the best model; the earliest wins
+            among equals.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        log: StepLog,
+        validate: Callable[[keras.Model], Metrics] | None,
+        metric: tuple[str, str],
+    ) -> None:
+        super().__init__()
+        self.run, self.log, self.validate, self.metric = run, log, validate, metric
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Validate and save."""
+        row: dict[str, Any] = {"epoch": epoch + 1, "step": self.log.step}
+        row["loss"] = sum(self.log.losses) / len(self.log.losses)
+        self.log.losses.clear()
+        best_before = best_epoch(self.run, self.metric)
+        if self.validate is not None:
+            row["validation"] = self.validate(self.model)
+        if (
+            best_before is None
+            or "validation" not in row
+            or _value(row, self.metric) > _value(best_before, self.metric)
+        ):
+            self.run.save(self.model, self.run.best_file)
+        append_line(self.run.epochs_file, row)
+        self.run.save(self.model, self.run.last_file)
+        if "validation" in row:
+            _, name = self.metric
+            levels = ", ".join(f"{key} {values[name]:.1%}" for key, values in row["validation"].items())
+            print(f" - validation {name}: {levels}")
+
+
+def best_epoch(run: Run, metric: tuple[str, str]) -> dict[str, Any] | None:
+    """The line of `epochs.jsonl` with the best validation, the earliest among equals; None before the first.
+
+    Without validation it is the last line.
+    """
+    rows = run.epochs()
+    if not rows:
+        return None
+    if "validation" not in rows[-1]:
+        return rows[-1]
+    return max(rows, key=lambda row: _value(row, metric))
+
+
+def _value(row: dict[str, Any], metric: tuple[str, str]) -> float:
+    level, name = metric
+    return row["validation"][level][name]

@@ -1,0 +1,53 @@
+"""A catalogue through a model: its embeddings, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rll_tf.data import Catalogue, Preprocessing, evaluation_batches, name_corrupt
+from rll_tf.evaluation import concatenate_levels, retrieval_metrics
+
+# The name of all levels' embeddings side by side.
+CONCAT = "concat"
+
+
+def embed(
+    model: keras.Model, catalogue: Catalogue, preprocessing: Preprocessing, *, progress: bool = False
+) -> dict[str, np.ndarray]:
+    """Embed every picture, in the catalogue's order: `{level: [n, embedding_dim] float32}`.
+
+    Raises:
+        CorruptPictureError: a picture can't be read or decoded; it is named.
+    """
+    try:
+        return model.predict(evaluation_batches(catalogue, preprocessing), verbose=1 if progress else 0)
+    except tf.errors.OpError as error:
+        raise name_corrupt(catalogue, error) from error
+
+
+def evaluate(
+    model: keras.Model, catalogue: Catalogue, preprocessing: Preprocessing, *, clustering: bool = True
+) -> dict[str, dict[str, float]]:
+    """The retrieval metrics of each of the model's levels and of their concatenation on these pictures."""
+    embeddings = embed(model, catalogue, preprocessing)
+    return evaluate_embeddings(embeddings, catalogue.labels, clustering=clustering)
+
+
+def evaluate_embeddings(
+    embeddings: Mapping[str, np.ndarray], labels: np.ndarray, *, clustering: bool = True
+) -> dict[str, dict[str, float]]:
+    """The retrieval metrics of each level, and of their concatenation under `"concat"`.
+
+    Args:
+        embeddings: level -> [n, d].
+        labels: [n].
+        clustering: whether to cluster for NMI and pairwise F1, the slow part.
+    """
+    levels = {**embeddings, CONCAT: concatenate_levels(embeddings)}
+    return {
+        level: retrieval_metrics(values, labels, clustering=clustering) for level, values in levels.items()
+    }

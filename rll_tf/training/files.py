@@ -1,0 +1,68 @@
+"""Files that are whole at any time: written under another name, then moved into place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Give a name to write to; on leaving, what was written there becomes `file` in one move.
+
+    Whatever goes wrong before that, `file` keeps what it held.
+    """
+    # The suffix stays last: Keras and NumPy choose the format by it.
+    partial = file.with_name(f"partial-{file.name}")
+    try:
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write `value` as indented JSON, in one move."""
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: it is not JSON; the message names the file.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not a JSON file: {error}") from error
+
+
+def append_line(file: Path, row: Mapping[str, Any]) -> None:
+    """Append one line of JSON."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Read lines of JSON; a missing file has none, and a last line that a kill cut short is left out.
+
+    Raises:
+        ValueError: another line is not JSON; the message names it.
+    """
+    rows: list[dict[str, Any]] = []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f"{file} line {number} is not JSON: {error}") from error
+    return rows

@@ -1,0 +1,128 @@
+"""A run folder: everything a training run leaves behind, and what a killed one is taken up from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from rll_tf.training.files import read_json, read_lines, replacing, write_json
+from rll_tf.training.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The files of one run.
+
+    | file | what it holds |
+    |---|---|
+    | `config.json` | recipe, settings, data, the classes trained and validated on, versions |
+    | `steps.jsonl` | one line a step: the batch's loss, whole and by level |
+    | `epochs.jsonl` | one line a validation: the step, mean loss since the last one, validation metrics |
+    | `checkpoints/last.keras` | the whole state of training after the last validation |
+    | `checkpoints/best.keras` | the model with the best validation so far |
+    | `metrics.json` | written at the end: the best step and its validation metrics |
+
+    Files are replaced in one move once they are wholly written, so that each is whole at any time.
+    """
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """`config.json`."""
+        return self.folder / "config.json"
+
+    @property
+    def steps_file(self) -> Path:
+        """`steps.jsonl`."""
+        return self.folder / "steps.jsonl"
+
+    @property
+    def epochs_file(self) -> Path:
+        """`epochs.jsonl`."""
+        return self.folder / "epochs.jsonl"
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.json`."""
+        return self.folder / "metrics.json"
+
+    @property
+    def last_file(self) -> Path:
+        """`checkpoints/last.keras`."""
+        return self.folder / "checkpoints" / "last.keras"
+
+    @property
+    def best_file(self) -> Path:
+        """`checkpoints/best.keras`."""
+        return self.folder / "checkpoints" / "best.keras"
+
+    @classmethod
+    def create(cls, folder: Path, config: Mapping[str, Any]) -> Run:
+        """Begin a run in a new or empty folder.
+
+        Raises:
+            FileExistsError: the folder holds something already.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(
+                f"{folder} exists already and a run is never overwritten: "
+                "take another folder, or continue this run with --resume"
+            )
+        run = cls(folder)
+        run.best_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(run.config_file, config)
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open a run that exists.
+
+        Raises:
+            FileNotFoundError: `folder` holds no run.
+        """
+        run = cls(folder)
+        if not run.config_file.is_file():
+            raise FileNotFoundError(f"{folder} is not a run: it has no config.json")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says."""
+        return read_json(self.config_file)
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return Settings.from_dict(self.config["settings"])
+
+    def best_model(self) -> keras.Model:
+        """The model with the best validation.
+
+        Raises:
+            FileNotFoundError: training broke off before its first checkpoint.
+        """
+        if not self.best_file.is_file():
+            raise FileNotFoundError(f"{self.folder} has no checkpoint yet: continue it with --resume")
+        return keras.models.load_model(self.best_file)
+
+    def save(self, model: keras.Model, file: Path) -> None:
+        """Save a model and its optimizer's state as one of the run's checkpoints."""
+        with replacing(file) as partial:
+            model.save(partial)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of `epochs.jsonl`."""
+        return read_lines(self.epochs_file)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`, the step of the last checkpoint."""
+        for file in (self.steps_file, self.epochs_file):
+            kept = [row for row in read_lines(file) if row["step"] <= step]
+            with replacing(file) as partial:
+                partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

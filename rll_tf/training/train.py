@@ -1,0 +1,220 @@
+"""Training with Keras `fit`, from a catalogue to a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rll_tf.data import Catalogue, class_balanced_batches, name_corrupt, training_batches
+from rll_tf.losses import RankedListLoss
+from rll_tf.models import embedding_model
+from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
+from rll_tf.training.embed import CONCAT, evaluate
+from rll_tf.training.files import write_json
+from rll_tf.training.run import Run
+from rll_tf.training.settings import Settings
+
+# The best model is the one whose concatenated embedding has the highest MAP@R on the validation classes: with
+# a few dozen of them Recall@1 is too coarse to tell checkpoints apart.
+BEST_METRIC = (CONCAT, "map@r")
+
+
+def train(
+    settings: Settings,
+    catalogue: Catalogue,
+    folder: Path,
+    *,
+    recipe: str = "",
+    fixed: Collection[str] = (),
+    resume: bool = False,
+) -> Run:
+    """Train an embedding model with one `RankedListLoss` a level and leave a run folder.
+
+    The same settings and pictures give the same weights on one machine, whether training was interrupted or
+    not, if the process has called `tf.config.experimental.enable_op_determinism()`.
+
+    Args:
+        settings: what to train and how.
+        catalogue: the pictures; its splits `train` and `validation` where it has them, otherwise a share of
+            its classes is held out.
+        folder: where the run goes; new or empty, unless resuming.
+        recipe: the recipe's name, for the record.
+        fixed: names of settings that must not be adapted to the data, because the user asked for them.
+        resume: continue the run in `folder`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ValueError: the pictures don't suffice, or differ from those that a resumed run began with.
+        FileExistsError: `folder` holds something already.
+        CorruptPictureError: a picture can't be read or decoded.
+    """
+    if "train" not in catalogue.splits:
+        catalogue = catalogue.hold_out(settings.validation_share, settings.seed)
+    pictures = catalogue.select("train")
+    held_out = catalogue.select("validation") if "validation" in catalogue.splits else None
+    settings = _adapt(settings, pictures, held_out, fixed)
+    if resume:
+        run = Run.open(folder)
+        _check_same_pictures(run.config, catalogue)
+    else:
+        run = Run.create(folder, _config(settings, catalogue, recipe))
+    model, first_step = _begin(settings, run)
+    if first_step < settings.steps:
+        _fit(model, settings, pictures, held_out, run, first_step)
+    _finish(settings, held_out, run)
+    return run
+
+
+def _adapt(
+    settings: Settings, pictures: Catalogue, held_out: Catalogue | None, fixed: Collection[str]
+) -> Settings:
+    """Settings that these pictures allow; what is changed or unusual about them is printed."""
+    classes, counts = np.unique(pictures.labels, return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(f"training needs at least 2 classes of pictures; {pictures.spec} has {len(classes)}")
+    validated = f", {held_out.class_count} classes held out for validation" if held_out else ""
+    print(f"training on {len(pictures)} pictures of {len(classes)} classes{validated}")
+    if held_out is None:
+        print("no classes are held out for validation: the last checkpoint counts as the best")
+    single = classes[counts == 1]
+    if len(single):
+        print(
+            f"{len(single)} of the classes have a single picture (the first is "
+            f"{pictures.class_names[single[0]]}): it is repeated, so it has no true positives"
+        )
+    wanted = settings.classes_per_batch
+    if wanted > len(classes):
+        if "classes_per_batch" in fixed:
+            raise ValueError(
+                f"classes_per_batch must be at most the number of training classes ({len(classes)}); "
+                f"got {wanted}"
+            )
+        print(f"a batch holds {len(classes)} classes instead of the recipe's {wanted}: there are no more")
+        settings = dataclasses.replace(settings, classes_per_batch=len(classes))
+    return settings
+
+
+def _config(settings: Settings, catalogue: Catalogue, recipe: str) -> dict[str, Any]:
+    names = catalogue.class_names
+    return {
+        "recipe": recipe,
+        "data": catalogue.spec,
+        "settings": dataclasses.asdict(settings),
+        "fingerprint": _fingerprint(catalogue),
+        "classes": {
+            split: [names[label] for label in np.unique(catalogue.select(split).labels)]
+            for split in catalogue.splits
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+
+
+def _fingerprint(catalogue: Catalogue) -> str:
+    """Names which pictures there are and how they are labelled, wherever their folder lies."""
+    names = [
+        catalogue.class_names[label] + "/" + Path(path).name
+        for path, label in zip(catalogue.paths, catalogue.labels, strict=True)
+    ]
+    return f"{len(names)} pictures, {zlib.crc32(chr(0).join(names).encode('utf-8', 'surrogateescape')):08x}"
+
+
+def _check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
+    if config["fingerprint"] != _fingerprint(catalogue):
+        raise ValueError(
+            f"a run must be resumed on the pictures it began with ({config['fingerprint']}); "
+            f"{catalogue.spec} now holds {_fingerprint(catalogue)}"
+        )
+
+
+def _begin(settings: Settings, run: Run) -> tuple[keras.Model, int]:
+    """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
+    if run.last_file.is_file():
+        model = keras.models.load_model(run.last_file)
+        step = int(model.optimizer.iterations)
+        print(f"continuing after step {step}")
+    else:
+        model, step = build(settings), 0
+    run.rewind(step)
+    return model, step
+
+
+def build(settings: Settings) -> keras.Model:
+    """A compiled model with fresh weights, drawn from the settings' seed."""
+    keras.utils.set_random_seed(settings.seed)
+    model = embedding_model(
+        settings.backbone,
+        settings.levels,
+        settings.embedding_dim,
+        input_shape=(settings.input_px, settings.input_px, 3),
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
+    loss = {
+        level: RankedListLoss(settings.alpha, settings.margin, settings.temperature)
+        for level in settings.levels
+    }
+    optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
+    # XLA makes a step of these convolutions slower on a CPU.
+    model.compile(optimizer, loss, jit_compile=False)
+    return model
+
+
+def _fit(
+    model: keras.Model,
+    settings: Settings,
+    pictures: Catalogue,
+    held_out: Catalogue | None,
+    run: Run,
+    first_step: int,
+) -> None:
+    batches = class_balanced_batches(
+        pictures.labels, settings.classes_per_batch, settings.images_per_class, settings.seed
+    )
+    dataset = training_batches(
+        pictures,
+        batches,
+        settings.preprocessing,
+        settings.augmentation,
+        settings.levels,
+        first_step=first_step,
+    )
+
+    def validate(model: keras.Model) -> dict[str, dict[str, float]]:
+        return evaluate(model, held_out, settings.preprocessing, clustering=False)
+
+    log = StepLog(run, first_step, settings.steps)
+    checkpoint = Checkpoint(run, log, None if held_out is None else validate, BEST_METRIC)
+    every = settings.validate_every_steps
+    try:
+        model.fit(
+            dataset,
+            initial_epoch=first_step // every,
+            epochs=-(-settings.steps // every),
+            steps_per_epoch=every,
+            callbacks=[log, checkpoint],
+            shuffle=False,
+        )
+    except tf.errors.OpError as error:
+        raise name_corrupt(pictures, error) from error
+
+
+def _finish(settings: Settings, held_out: Catalogue | None, run: Run) -> None:
+    """Write `metrics.json`: the best model's whole metrics on the validation classes."""
+    best = best_epoch(run, BEST_METRIC)
+    result: dict[str, Any] = {"steps": settings.steps, "best_step": best["step"] if best else None}
+    if held_out is not None:
+        result["validation"] = evaluate(run.best_model(), held_out, settings.preprocessing)
+    write_json(run.metrics_file, result)

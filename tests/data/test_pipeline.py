@@ -1,0 +1,122 @@
+"""The `tf.data` pipelines."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from rll_tf.data import (
+    Augmentation,
+    CorruptPictureError,
+    Preprocessing,
+    class_balanced_batches,
+    evaluation_batches,
+    load_pictures,
+    name_corrupt,
+    open_dataset,
+    training_batches,
+)
+
+PREPROCESSING = Preprocessing(12, 16)
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    """Four classes of three pictures of different sizes, one value a picture."""
+    for number in range(12):
+        file = tmp_path / f"class {number // 3}" / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (20 + number, 30), 20 * number).save(file)
+    return open_dataset(f"folder:{tmp_path}")
+
+
+def values_of(catalogue):
+    """The grey value that each picture shows."""
+    return np.array([20 * int(Path(path).stem) for path in catalogue.paths])
+
+
+def batches_of(catalogue, **options):
+    """Three training batches of 2 × 2."""
+    sampler = class_balanced_batches(catalogue.labels, 2, 2, seed=1)
+    augmentation = Augmentation(True, 10, 0.1, 0.1, 0.1, 0.1)
+    dataset = training_batches(catalogue, sampler, PREPROCESSING, augmentation, ["low", "high"], **options)
+    return list(itertools.islice(dataset.as_numpy_iterator(), 3))
+
+
+def test_batches_hold_the_samplers_pictures_and_one_label_a_level(catalogue):
+    """Each level's labels are the sampler's, and every picture shows its own value."""
+    sampler = class_balanced_batches(catalogue.labels, 2, 2, seed=1)
+    for step, (images, labels) in enumerate(batches_of(catalogue)):
+        assert images.shape == (4, 12, 12, 3)
+        assert images.dtype == np.float32
+        assert set(labels) == {"low", "high"}
+        for values in labels.values():
+            np.testing.assert_array_equal(values, catalogue.labels[sampler[step]])
+            assert values.dtype == np.int64
+        np.testing.assert_allclose(
+            images[:, 6, 6, 0] * 127.5 + 127.5, values_of(catalogue)[sampler[step]], atol=0.01
+        )
+
+
+def test_pictures_kept_in_memory_equal_pictures_decoded_anew(catalogue):
+    """The memory limit changes nothing but speed."""
+    for kept, fresh in zip(batches_of(catalogue), batches_of(catalogue, memory_bytes=0), strict=True):
+        np.testing.assert_array_equal(kept[0], fresh[0])
+        np.testing.assert_array_equal(kept[1]["low"], fresh[1]["low"])
+
+
+def test_a_pipeline_begun_at_a_step_continues_the_order(catalogue):
+    """Pictures, their random changes and labels from step 2 are those of the uninterrupted pipeline."""
+    through, begun = batches_of(catalogue)[2], batches_of(catalogue, first_step=2)[0]
+    np.testing.assert_array_equal(through[0], begun[0])
+    np.testing.assert_array_equal(through[1]["high"], begun[1]["high"])
+
+
+def test_evaluation_shows_each_picture_once_in_order(catalogue):
+    """Centre crops in the catalogue's order, the last batch shorter."""
+    batches = list(evaluation_batches(catalogue, PREPROCESSING, batch_size=5).as_numpy_iterator())
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    values = np.concatenate(batches)[:, 0, 0, 2] * 127.5 + 127.5
+    np.testing.assert_allclose(values, values_of(catalogue), atol=0.01)
+    singles = [PREPROCESSING.prepare(catalogue.encoded(index)) for index in range(12)]
+    np.testing.assert_array_equal(np.concatenate(batches), singles)
+
+
+def test_pictures_in_memory_go_the_same_way_as_files(catalogue):
+    """A catalogue of pixels gives what a catalogue of files with these pixels gives."""
+    glyphs = open_dataset("glyphs").take(np.arange(3))
+    singles = [PREPROCESSING.prepare(glyphs.encoded(index)) for index in range(3)]
+    (batch,) = evaluation_batches(glyphs, PREPROCESSING).as_numpy_iterator()
+    np.testing.assert_array_equal(batch, singles)
+
+
+def test_a_truncated_picture_is_named(catalogue, tmp_path):
+    """Whether pictures are kept in memory or not, and with the count of further ones."""
+    for number in (4, 7):
+        file = tmp_path / f"class {number // 3}" / f"{number}.png"
+        file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(
+        CorruptPictureError, match=r"class 1/4\.png is not a whole picture.*\(1 more like it\)"
+    ):
+        load_pictures(catalogue, PREPROCESSING)
+    with pytest.raises(CorruptPictureError, match=r"4\.png"):
+        batches_of(catalogue)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        list(evaluation_batches(catalogue, PREPROCESSING))
+    assert isinstance(name_corrupt(catalogue, caught.value), CorruptPictureError)
+
+
+def test_a_vanished_picture_is_named(catalogue, tmp_path):
+    """A file that is gone since the folder was listed."""
+    (tmp_path / "class 3" / "9.png").unlink()
+    with pytest.raises(CorruptPictureError, match=r"9\.png can't be read \(No such file or directory\)"):
+        load_pictures(catalogue, PREPROCESSING)
+
+
+def test_another_error_than_a_corrupt_picture_is_passed_on(catalogue):
+    """Where every picture decodes, the pipeline's own error stands."""
+    error = RuntimeError("something else")
+    assert name_corrupt(catalogue, error) is error

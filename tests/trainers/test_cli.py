@@ -1,0 +1,243 @@
+"""The commands, as a user meets them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY_SETTINGS, rll, write_pictures
+from trainers import cli
+
+METRICS = {
+    "recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi", "pairwise_f1"
+}  # fmt: skip
+
+
+def refused(capfd, *arguments):
+    """Run a command that must fail; its one line on standard error, without traceback."""
+    status = cli.run([str(argument) for argument in arguments])
+    _, errors = capfd.readouterr()
+    assert status != 0
+    assert errors.count("\n") == 1, errors
+    assert errors.startswith("rll: ")
+    return errors
+
+
+def test_help_and_version_need_no_tensorflow():
+    """They answer at once, on standard output."""
+    assert "train" in rll("--help").stdout
+    assert rll("train", "--help").stdout.count("--") > 4
+    assert "0.1.0" in rll("--version").stdout
+
+
+def test_datasets_lists_what_there_is(capfd):
+    """Every SPEC has a line."""
+    assert cli.run(["datasets"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["SPEC", "glyphs", "digits", "folder:PATH"]
+
+
+def test_a_run_folder_holds_everything(run_folder):
+    """Configuration, metrics a step and an epoch, checkpoints, the best by validation."""
+    files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
+    assert files == {
+        "config.json", "steps.jsonl", "epochs.jsonl", "metrics.json",
+        "checkpoints/last.keras", "checkpoints/best.keras",
+    }  # fmt: skip
+    config = json.loads((run_folder / "config.json").read_text())
+    assert config["recipe"] == "convnet"
+    assert config["settings"]["steps"] == 6
+    train, validation = (set(config["classes"][split]) for split in ("train", "validation"))
+    assert len(train) == 4
+    assert len(validation) == 2
+    assert not train & validation
+
+
+def test_evaluate_writes_every_key(run_folder, tmp_path, capfd):
+    """On another folder, whole: each level and the concatenation, values from 0 to 1, a table on screen."""
+    other = write_pictures(tmp_path / "other", classes=3)
+    file, report = tmp_path / "new" / "metrics.json", tmp_path / "report"
+    words = ["evaluate", str(run_folder), "--data", f"folder:{other}", "--json", str(file)]
+    assert cli.run([*words, "--report", str(report)]) == 0
+    result = json.loads(file.read_text())
+    assert {key: result[key] for key in ("data", "split", "queries", "classes")} == {
+        "data": f"folder:{other}", "split": "all", "queries": 15, "classes": 3
+    }  # fmt: skip
+    assert list(result["levels"]) == ["low", "mid", "high", "concat"]
+    for values in result["levels"].values():
+        assert set(values) == METRICS
+        assert all(0 <= value <= 1 for value in values.values())
+    assert "concat" in capfd.readouterr().out.splitlines()[-2]
+    assert list(report.glob("*.html"))
+
+
+def test_evaluate_says_which_split_the_numbers_come_from(run_folder, pictures, tmp_path):
+    """The run's own folder gives its held-out classes; named, it is whole unless a split is asked for."""
+    for arguments, split, queries in [
+        ([], "validation", 10),
+        (["--data", f"folder:{pictures}"], "all", 30),
+        (["--data", f"folder:{pictures}", "--split", "train"], "train", 20),
+        (["--data", "glyphs", "--split", "validation"], "validation", 331),
+    ]:
+        file = tmp_path / "metrics.json"
+        assert cli.run(["evaluate", str(run_folder), *arguments, "--json", str(file)]) == 0
+        result = json.loads(file.read_text())
+        assert (result["split"], result["queries"]) == (split, queries)
+
+
+def test_embed_and_search_answer_from_the_artefact(exported, pictures, tmp_path, capfd):
+    """The file holds what the issue of embeddings needs; a picture of the gallery finds itself first."""
+    gallery = tmp_path / "gallery.npz"
+    assert cli.run(["embed", str(exported), "--data", f"folder:{pictures}", "--to", str(gallery)]) == 0
+    with np.load(gallery) as arrays:
+        assert arrays["embeddings"].shape == (30, 24)
+        assert arrays["embeddings"].dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(arrays["embeddings"], axis=1), 1, atol=1e-5)
+        assert arrays["labels"].tolist() == sorted(list(range(6)) * 5)
+        path = str(arrays["paths"][7])
+    capfd.readouterr()
+    assert cli.run(["search", str(exported), "--gallery", str(gallery), path, "--top", "3"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 4
+    rank, distance, *name = lines[1].split()
+    assert (rank, float(distance), " ".join(name)) == ("1", 0.0, f"class 1 {path}")
+
+
+def test_search_within_one_level(exported, pictures, tmp_path):
+    """A gallery embedded at one level is searched at that level."""
+    gallery = tmp_path / "gallery.npz"
+    words = ["--data", f"folder:{pictures}", "--to", str(gallery)]
+    assert cli.run(["embed", str(exported), *words, "--level", "low"]) == 0
+    with np.load(gallery) as arrays:
+        assert arrays["embeddings"].shape == (30, 8)
+    picture = pictures / "class 0" / "0.png"
+    assert cli.run(["search", str(exported), "--gallery", str(gallery), str(picture)]) == 0
+
+
+def test_mistakes_before_training_are_one_line(capfd, pictures, tmp_path, run_folder):
+    """Wrong recipe, data, settings, or a run folder that exists."""
+    train = ("train", "convnet", "--out", tmp_path / "run")
+    assert "unknown recipe 'resnet'; known are: convnet" in refused(capfd, "train", "resnet")
+    assert "nowhere does not exist" in refused(capfd, *train, "--data", "folder:/nowhere")
+    assert "unknown data set 'mnist'" in refused(capfd, *train, "--data", "mnist")
+    (tmp_path / "empty").mkdir()
+    assert "holds no pictures" in refused(capfd, *train, "--data", f"folder:{tmp_path / 'empty'}")
+    assert "unknown setting 'step'; known are: backbone" in refused(capfd, *train, "--set", "step=3")
+    assert "steps must be a whole number; got 'many'" in refused(capfd, *train, "--set", "steps=many")
+    assert "key=value; got 'steps'" in refused(capfd, *train, "--set", "steps")
+    assert "steps must be at least 1; got 0" in refused(capfd, *train, "--set", "steps=0")
+    assert "No such option" in refused(capfd, *train, "--stpes", "3")
+    assert "is not a run" in refused(capfd, *train, "--resume")
+    message = refused(capfd, "train", "convnet", "--out", run_folder)
+    assert "holds a run already" in message
+    assert "--resume" in message
+    one = tmp_path / "one"
+    write_pictures(one, classes=1)
+    assert "at least 2 classes of pictures" in refused(capfd, *train, "--data", f"folder:{one}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_classes_a_batch_than_there_are(capfd, pictures, tmp_path):
+    """What the user asked for is refused; the recipe's own number adapts, and says so."""
+    words = ("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run")
+    message = refused(capfd, *words, "--set", "classes_per_batch=5", *TINY_SETTINGS)
+    assert "classes_per_batch must be at most the number of training classes (4); got 5" in message
+    output = rll(*words, *TINY_SETTINGS).stdout
+    assert "a batch holds 4 classes instead of the recipe's 60" in output
+
+
+def test_a_class_with_one_picture_is_trained_on_and_named(tmp_path):
+    """Its picture fills K places; the output says so."""
+    folder = write_pictures(tmp_path / "pictures", classes=4)
+    for number in range(1, 5):
+        (folder / "class 2" / f"{number}.png").unlink()
+    output = rll(
+        "train", "convnet", "--data", f"folder:{folder}", "--out", tmp_path / "run", *TINY_SETTINGS
+    ).stdout
+    assert "1 of the classes have a single picture (the first is class 2)" in output
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "embed"])
+def test_a_truncated_jpeg_is_named(command, capfd, run_folder, exported, tmp_path):
+    """Whichever command meets it."""
+    folder = write_pictures(tmp_path / "pictures", suffix=".jpg")
+    bad = folder / "class 3" / "2.jpg"
+    bad.write_bytes(bad.read_bytes()[:-200])
+    data = ("--data", f"folder:{folder}")
+    words = {
+        "train": ("train", "convnet", *data, "--out", tmp_path / "run", *TINY_SETTINGS),
+        "evaluate": ("evaluate", run_folder, *data),
+        "embed": ("embed", exported, *data, "--to", tmp_path / "x.npz"),
+    }[command]
+    process = rll(*words, check=False)
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert f"{bad} is not a whole picture" in process.stderr
+
+
+@pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_or_read_only_output_is_one_line(capfd, run_folder, exported, pictures, tmp_path):
+    """The output folder can't be made, or what is written does not fit."""
+    data = ("--data", f"folder:{pictures}")
+    assert "/proc/run" in refused(capfd, "train", "convnet", *data, "--out", "/proc/run", *TINY_SETTINGS)
+    assert "/proc" in refused(capfd, "evaluate", run_folder, "--json", "/proc/metrics.json")
+    assert "/proc" in refused(capfd, "embed", exported, *data, "--to", "/proc/x.npz")
+    assert "/proc" in refused(capfd, "export", run_folder, "--to", "/proc/exported")
+    (tmp_path / "partial-x.npz").symlink_to("/dev/full")
+    message = refused(capfd, "embed", exported, *data, "--to", tmp_path / "x.npz")
+    assert "No space left on device" in message
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_mistakes_of_the_other_commands_are_one_line(capfd, run_folder, exported, pictures, tmp_path):
+    """Wrong runs, artefacts, splits, levels, galleries and pictures."""
+    data = ("--data", f"folder:{pictures}")
+    to = ("--to", tmp_path / "x.npz")
+    assert "is not a run" in refused(capfd, "evaluate", tmp_path)
+    assert "no split 'test'" in refused(capfd, "evaluate", run_folder, *data, "--split", "test")
+    assert "is not a run" in refused(capfd, "export", tmp_path, "--to", tmp_path / "e")
+    assert "holds no exported model" in refused(capfd, "embed", tmp_path, *data, *to)
+    assert "no level 'top'; it has: low, mid, high" in refused(
+        capfd, "embed", exported, *data, *to, "--level", "top"
+    )
+    assert "ends in .npz" in refused(capfd, "embed", exported, *data, "--to", tmp_path / "x")
+    assert "Missing option '--gallery'" in refused(capfd, "search", exported, "x.png")
+    picture = pictures / "class 0" / "0.png"
+    assert "nowhere.npz" in refused(capfd, "search", exported, "--gallery", "/nowhere.npz", picture)
+    (tmp_path / "text.npz").write_text("no arrays")
+    search = ("search", exported, picture, "--gallery")
+    assert "a file that rll embed wrote" in refused(capfd, *search, tmp_path / "text.npz")
+    broken = run_folder.parent / "broken"
+    shutil.copytree(run_folder, broken)
+    (broken / "config.json").write_text("{")
+    assert "is not a JSON file" in refused(capfd, "evaluate", broken)
+
+
+def test_a_gallery_that_does_not_fit_is_refused(capfd, exported, pictures, tmp_path):
+    """Embeddings and labels of different lengths, NaN embeddings, another model's width."""
+    file = tmp_path / "gallery.npz"
+    good = {
+        "embeddings": np.eye(4, 24, dtype=np.float32),
+        "labels": np.zeros(4, int),
+        "paths": np.array(list("abcd")),
+        "class_names": np.array(["c"]),
+        "level": np.array("concat"),
+    }
+    nan = good["embeddings"].copy()
+    nan[2, 1] = np.nan
+    picture = pictures / "class 0" / "0.png"
+    for changes, message in [
+        ({"labels": np.zeros(3, int)}, "it holds embeddings (4, 24), labels (3,), paths (4,)"),
+        ({"embeddings": nan}, "finite"),
+        ({"embeddings": np.eye(4, 9, dtype=np.float32)}, "(24 numbers each); it holds 9"),
+    ]:
+        np.savez(file, **{**good, **changes})
+        assert message in refused(capfd, "search", exported, picture, "--gallery", file)
+    np.savez(file, **{name: values for name, values in good.items() if name != "paths"})
+    assert "paths is missing" in refused(capfd, "search", exported, picture, "--gallery", file)
+    np.savez(file, **good)
+    assert cli.run(["search", str(exported), str(picture), "--gallery", str(file)]) == 0
+    (tmp_path / "no picture.png").write_text("text")
+    message = refused(capfd, "search", exported, tmp_path / "no picture.png", "--gallery", file)
+    assert "no picture.png is not a whole picture" in message

@@ -1,0 +1,102 @@
+"""`rll embed` and `rll search`: answers from an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rll_tf.data import CorruptPictureError, name_corrupt, open_dataset
+from rll_tf.evaluation import nearest_neighbours
+from rll_tf.training import CONCAT
+from rll_tf.training.files import replacing
+from serving.artefact import Artefact
+
+BATCH_SIZE = 64
+
+
+def embed(model: Path, data: str, split: str | None, to: Path, level: str | None) -> None:
+    """Write the embeddings of a data set's pictures to an `.npz` file.
+
+    Arrays: `embeddings` [n, d] float32, `labels` [n] int64, `paths` [n], `class_names` [classes], `level` [].
+
+    Raises:
+        ValueError: there is no such split or level, or the file's name does not end in .npz.
+        CorruptPictureError: a picture can't be read or decoded; it is named.
+    """
+    if to.suffix != ".npz":
+        raise ValueError(f"--to must name a file that ends in .npz; got {to}")
+    catalogue = open_dataset(data).select(split)
+    artefact = Artefact(model)
+    progress = keras.utils.Progbar(len(catalogue), unit_name="picture")
+    batches = []
+    try:
+        for first in range(0, len(catalogue), BATCH_SIZE):
+            indices = range(first, min(first + BATCH_SIZE, len(catalogue)))
+            batches.append(artefact.embed([catalogue.encoded(index) for index in indices], level))
+            progress.update(indices.stop)
+    except tf.errors.InvalidArgumentError as error:
+        raise name_corrupt(catalogue, error) from error
+    with replacing(to) as partial:
+        np.savez(
+            partial,
+            embeddings=np.concatenate(batches),
+            labels=catalogue.labels,
+            paths=np.array(catalogue.paths),
+            class_names=np.array(catalogue.class_names),
+            level=np.array(level or CONCAT),
+        )
+    print(f"embedded {len(catalogue)} pictures: {to}")
+
+
+def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) -> None:
+    """Print each image's nearest pictures of a gallery that `embed` wrote: rank, distance, class, path.
+
+    Raises:
+        ValueError: the gallery is not such a file, or was embedded by another model.
+        CorruptPictureError: an image can't be decoded; it is named.
+    """
+    encoded = [image.read_bytes() for image in images]
+    gallery = _open_gallery(gallery_file)
+    artefact = Artefact(model)
+    level = str(gallery["level"])
+    queries = []
+    for image, content in zip(images, encoded, strict=True):
+        try:
+            queries.append(artefact.embed([content], None if level == CONCAT else level)[0])
+        except tf.errors.InvalidArgumentError as error:
+            raise CorruptPictureError(f"{image} is not a whole picture that TensorFlow can decode") from error
+    embeddings = gallery["embeddings"]
+    if embeddings.shape[1] != len(queries[0]):
+        raise ValueError(
+            f"{gallery_file} must hold embeddings of this model ({len(queries[0])} numbers each); "
+            f"it holds {embeddings.shape[1]} numbers each"
+        )
+    indices, distances = nearest_neighbours(np.stack(queries), min(top, len(embeddings)), gallery=embeddings)
+    for image, row, row_distances in zip(images, indices, distances, strict=True):
+        print(image)
+        for rank, (index, distance) in enumerate(zip(row, row_distances, strict=True), 1):
+            name = gallery["class_names"][gallery["labels"][index]]
+            print(f"{rank:4d}  {distance:.4f}  {name}  {gallery['paths'][index]}")
+
+
+def _open_gallery(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file that `embed` wrote, checked."""
+    wanted = ("embeddings", "labels", "paths", "class_names", "level")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            gallery = {name: arrays[name] for name in arrays.files}
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
+    missing = [name for name in wanted if name not in gallery]
+    if missing:
+        raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
+    count = len(gallery["embeddings"])
+    counts = {len(gallery[name]) for name in ("embeddings", "labels", "paths")}
+    if count == 0 or gallery["embeddings"].ndim != 2 or len(counts) > 1:
+        shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
+        raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
+    return gallery

@@ -1,0 +1,243 @@
+"""The command `rll`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+def main() -> None:
+    """Run a command; end with status 0, or with one line on standard error and another status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit status."""
+    try:
+        rll.main(arguments, prog_name="rll", standalone_mode=False)
+    except click.ClickException as error:
+        return _complain(error.format_message(), MISTAKE)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("interrupted", INTERRUPTED)
+    except (ValueError, OSError) as error:
+        if os.environ.get("RLL_TRACEBACK"):
+            traceback.print_exc()
+        return _complain(_describe(error), FAILURE)
+    return 0
+
+
+def _describe(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return str(error)
+
+
+def _complain(message: str, status: int) -> int:
+    line = " ".join(message.split())
+    print(f"rll: {line}", file=sys.stderr)
+    return status
+
+
+@contextlib.contextmanager
+def _held_back_messages() -> Iterator[None]:
+    """Hold back what TensorFlow's libraries write to standard error while they load.
+
+    A command tells a user's mistake in one line; half a dozen lines about processors would bury it. If
+    loading fails, they are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    descriptor = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            messages.seek(0)
+            os.write(descriptor, messages.read())
+            raise
+        finally:
+            os.dup2(descriptor, 2)
+            os.close(descriptor)
+
+
+def _load_tensorflow() -> None:
+    with _held_back_messages():
+        import rll_tf  # noqa: F401
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="rll_tf")
+def rll() -> None:
+    """Ranked List Loss: train, judge, export and ask an embedding of pictures.
+
+    SPEC names a data set: glyphs, digits or folder:PATH. Set RLL_TRACEBACK=1 to see where an error arose.
+    """
+
+
+@rll.command()
+@click.argument("recipe")
+@click.option("--data", metavar="SPEC", help="Train on this data set instead of the recipe's own.")
+@click.option("--out", metavar="DIR", type=PATH, help="Run folder [runs/RECIPE].")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Replace a recipe's setting.")
+@click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
+def train(
+    recipe: str, data: str | None, out: Path | None, assignments: tuple[str, ...], resume: bool
+) -> None:
+    """Train RECIPE and leave a run folder.
+
+    A folder of pictures is split by class: most classes are trained on, a share (setting validation_share)
+    is held out to choose the best checkpoint.
+    """
+    from trainers.recipes import check_recipe, open_recipe
+
+    check_recipe(recipe)
+    out = Path("runs", recipe) if out is None else out
+    if not resume and (out / "config.json").exists():
+        raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")
+    _load_tensorflow()
+    import tensorflow as tf
+
+    from rll_tf.data import open_dataset
+    from rll_tf.training import Run
+    from rll_tf.training import train as fit
+
+    module = open_recipe(recipe)
+    settings = module.SETTINGS.override(assignments)
+    if resume:
+        config, settings = _resumed(Run.open(out), recipe, data, assignments)
+        data = config["data"]
+    catalogue = open_dataset(data or module.DATA)
+    # The same seed gives the same weights, whether or not training was interrupted.
+    tf.config.experimental.enable_op_determinism()
+    try:
+        finished = fit(
+            settings,
+            catalogue,
+            out,
+            recipe=recipe,
+            fixed={assignment.partition("=")[0] for assignment in assignments},
+            resume=resume,
+        )
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"interrupted; continue with: rll train {recipe} --out {out} --resume"
+        ) from None
+    _print_run(finished)
+
+
+def _resumed(run: Any, recipe: str, data: str | None, assignments: tuple[str, ...]) -> tuple[Any, Any]:
+    """The configuration a run began with; what the command line says must not contradict it."""
+    config = run.config
+    if config["recipe"] != recipe:
+        raise ValueError(f"{run.folder} is a run of recipe {config['recipe']!r}; got {recipe!r}")
+    if data is not None and data != config["data"]:
+        raise ValueError(f"{run.folder} was begun on {config['data']}; got --data {data}")
+    settings = run.settings
+    if settings.override(assignments) != settings:
+        raise ValueError(f"a resumed run keeps its settings; got other values: {' '.join(assignments)}")
+    return config, settings
+
+
+def _print_run(run: Any) -> None:
+    from rll_tf.evaluation import format_table
+    from rll_tf.training.files import read_json
+
+    result = read_json(run.metrics_file)
+    if "validation" in result:
+        print(f"validation classes, best checkpoint (step {result['best_step']}):")
+        print(format_table(result["validation"]))
+    print(f"run: {run.folder}")
+
+
+@rll.command()
+@click.argument("run", type=PATH)
+@click.option("--data", metavar="SPEC", help="Judge on this data set instead of the run's own.")
+@click.option("--split", metavar="NAME", help="Only this split [a whole folder; test for glyphs and digits].")
+@click.option("--json", "json_file", metavar="FILE", type=PATH, help="Write metrics here.")
+@click.option("--report", metavar="DIR", type=PATH, help="Write a page with pictures here.")
+def evaluate(
+    run: Path, data: str | None, split: str | None, json_file: Path | None, report: Path | None
+) -> None:
+    """Judge a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level."""
+    _load_tensorflow()
+    from trainers.evaluate import evaluate as judge
+
+    judge(run, data, split, json_file, report)
+
+
+@rll.command()
+@click.argument("run", type=PATH)
+@click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
+def export(run: Path, to: Path) -> None:
+    """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
+    _load_tensorflow()
+    from rll_tf.training import Run
+    from serving.export import export as write
+
+    opened = Run.open(run)
+    settings = opened.settings
+    metadata = {key: opened.config[key] for key in ("recipe", "data", "versions")}
+    version = write(opened.best_model(), settings.preprocessing, to, metadata)
+    print(f"exported: {version}")
+
+
+@rll.command()
+@click.argument("model", type=PATH)
+@click.option("--data", metavar="SPEC", required=True, help="The pictures to embed.")
+@click.option("--split", metavar="NAME", help="Only this split.")
+@click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="Where to.")
+@click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
+def embed(model: Path, data: str, split: str | None, to: Path, level: str | None) -> None:
+    """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
+    _load_tensorflow()
+    from trainers.ask import embed as ask
+
+    ask(model, data, split, to, level)
+
+
+@rll.command()
+@click.argument("model", type=PATH)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
+@click.option("--gallery", metavar="FILE.npz", required=True, type=PATH, help="From embed.")
+@click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
+def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> None:
+    """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL."""
+    _load_tensorflow()
+    from trainers.ask import search as ask
+
+    ask(model, images, gallery, top)
+
+
+@rll.command()
+def datasets() -> None:
+    """List the data sets: what each is, what it needs, whether it is there."""
+    _load_tensorflow()
+    from trainers.datasets import list_datasets
+
+    list_datasets()
+
+
+@rll.command()
+def demo() -> None:
+    """Train on glyphs, compare, export and draw ranked lists, all in runs/demo."""
+    _load_tensorflow()
+    from trainers.demo import demo as show
+
+    show()
+
+
+if __name__ == "__main__":
+    main()
