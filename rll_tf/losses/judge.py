@@ -24,8 +24,9 @@ _SMALLEST_BLOCK = 256
 # exp(-T d) with d below the bound needs no larger reference while T times the bound is below this:
 # exp(-60), and the sum of 2^32 ones, are far inside float32.
 _SAFE_EXPONENT = 60.0
-# The largest temperature times length: its products with distances stay finite in float32.
-_LARGEST_SLOPE = 2.0**100
+# Bounds and slopes in units stay this factor below the largest number, so that their sums and their
+# products with distances, a few units long, are finite.
+_HEADROOM = 2.0**-24
 
 
 class Judgement(NamedTuple):
@@ -120,7 +121,7 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
     if isinstance(blocks, int) and blocks == 1:
         values, directions, log_weights, uncertain = judge_block(0)
     else:
-        types = (form.dtype, form.dtype, form.dtype, tf.bool)
+        types = (tf.float64, form.dtype, form.dtype, tf.bool)
         results = tf.map_fn(judge_block, tf.range(blocks), fn_output_signature=types, parallel_iterations=1)
         values, directions, log_weights, uncertain = (
             tf.reshape(each, tf.concat([[blocks * block], tf.shape(each)[2:]], axis=0))[:count]
@@ -170,12 +171,11 @@ def _division(
 
 def _terms(numbers: tf.Tensor, unit: tf.Tensor, dtype: tf.DType) -> Terms:
     """The five numbers of `Parameters.numbers` in units and in `dtype`."""
-    unit = tf.cast(unit, tf.float64)
+    unit, largest = tf.cast(unit, tf.float64), dtype.max * _HEADROOM
     positive_bound, negative_bound, positive_temperature, temperature, balance = tf.unstack(numbers, 5)
-    slopes = (tf.minimum(each * unit, _LARGEST_SLOPE) for each in (positive_temperature, temperature))
-    return Terms(
-        *(tf.cast(each, dtype) for each in (positive_bound / unit, negative_bound / unit, *slopes, balance))
-    )
+    bounds = (tf.minimum(each / unit, largest) for each in (positive_bound, negative_bound))
+    slopes = (tf.minimum(each * unit, largest) for each in (positive_temperature, temperature))
+    return Terms(*(tf.cast(each, dtype) for each in (*bounds, *slopes, balance)))
 
 
 def _rows(
@@ -198,7 +198,7 @@ def _rows(
 
 
 def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """L_i [Q], the coefficients c_ij [Q, N] of dL_i/df_i = sum_j c_ij (f_i - f_j), log weights [Q].
+    """L_i [Q] float64, the coefficients c_ij [Q, N] of dL_i/df_i = sum_j c_ij (f_i - f_j), log weights [Q].
 
     The positive and the negative part are one formula. With e_ij = d_ij - b for a positive and b - d_ij
     for a negative (b its bound), mined pairs are those with e_ij > 0, their shares s_ij are the softmax
@@ -216,10 +216,13 @@ def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Ten
     )
     # Twice the convex combination, so that the neutral 1/2 is exactly the plain sum.
     pull, push = 2.0 * (1.0 - terms.balance) * pull, 2.0 * terms.balance * push
-    if form.squared:  # (d² - b²) / 2 = (d - b) (d + b) / 2
-        outside *= 0.5 * (distances + terms.positive_bound)
-        inside *= 0.5 * (distances + terms.negative_bound)
+    scale = tf.ones_like(terms.negative_bound)
+    if form.squared:  # (d² - b²) / 2 = (d - b) (d + b) / 2, divided by a bound that may be huge in units
+        scale = tf.maximum(terms.negative_bound, scale)
+        outside *= (0.5 / scale) * (distances + terms.positive_bound)
+        inside *= (0.5 / scale) * (distances + terms.negative_bound)
     values = tf.reduce_sum(pull * outside + push * inside, axis=1)
+    values = tf.cast(values, tf.float64) * tf.cast(scale, tf.float64)
     coefficients = pull - push
     if not form.squared:  # u_ij = (f_i - f_j) / d_ij, 0 where d_ij = 0
         coefficients = tf.where(distances > 0.0, coefficients / distances, 0.0)
