@@ -44,6 +44,17 @@ def comparable(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(labels, tf.int32) if labels.dtype == tf.bool else labels
 
 
+def labels_from_keras(labels: Any) -> tf.Tensor:
+    """Labels as they are, integers again where Keras has averaged them.
+
+    Under a strategy `fit` first traces the model, in cross-replica context, on the mean of the replicas'
+    first batches, in which integer labels have become floating point. Nothing is computed there.
+    """
+    labels = tf.convert_to_tensor(labels)
+    only_traced = tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context()
+    return tf.cast(labels, tf.int64) if only_traced and labels.dtype.is_floating else labels
+
+
 def _equally_long(labels: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
     message = "labels and embeddings must have the same length"
     lengths = labels.shape[0], embeddings.shape[0]

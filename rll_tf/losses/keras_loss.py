@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rll_tf.losses.batch import labels_from_keras
 from rll_tf.losses.ranked_list import ranked_list_loss
 from rll_tf.losses.variants import Parameters, check_block_size
 
@@ -63,7 +64,7 @@ class RankedListLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """[N] float32, one value a query."""
-        return ranked_list_loss(y_true, y_pred, **self._arguments())
+        return ranked_list_loss(labels_from_keras(y_true), y_pred, **self._arguments())
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal loss."""

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from rll_tf.losses.batch import as_batch, comparable
-from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, judge, traced_judge
+from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, traced_judge
 from rll_tf.losses.replicas import gather_batch, gather_values
 from rll_tf.losses.variants import Parameters, check_block_size
 
@@ -116,7 +116,7 @@ def ranked_list_loss(
 def _judge(
     gallery: Gallery, count: int | tf.Tensor, parameters: Parameters, block_size: int | None
 ) -> Judgement:
-    """Small galleries op by op in float64; larger ones compiled and, where that is enough, in float32."""
+    """Small galleries in float64; larger ones compiled and, where that is enough, in float32."""
     numbers = tf.constant(parameters.numbers, tf.float64)
     steep = max(parameters.temperature, parameters.positive_temperature) > _STEEP
     wide = steep or gallery.embeddings.dtype == tf.float64
@@ -124,9 +124,9 @@ def _judge(
     large_form = Form.of(parameters, block_size, tf.float64 if wide else tf.float32)
 
     def small() -> Judgement:
-        if tf.executing_eagerly():
-            return traced_judge(small_form)(gallery, tf.constant(count), numbers)
-        return judge(gallery, count, numbers, small_form)
+        # Eagerly the length is a tensor, so that one graph serves all lengths.
+        queries = tf.constant(count) if tf.executing_eagerly() else count
+        return traced_judge(small_form)(gallery, queries, numbers)
 
     def large() -> Judgement:
         return compiled_judge(large_form)(gallery, count, numbers)
