@@ -8,6 +8,8 @@ import tensorflow as tf
 
 # Rows times columns of a block chosen by itself: 16 MB of float32, which caches hold.
 _BLOCK_ENTRIES = 2**22
+# A block size that means one block, however many queries there are.
+ALL = 0
 # Fewer rows make the matrix products slow.
 _SMALLEST_BLOCK = 256
 
@@ -35,11 +37,13 @@ def in_blocks(
         types: the types of these arrays.
         first: int32 scalar, the first index.
         count: how many indices.
-        block: how many at a time at most.
+        block: how many at a time at most, or `ALL`.
 
     Returns:
         The arrays of all blocks, concatenated: [count, ...].
     """
+    if isinstance(block, int) and block == ALL:
+        return function(first + tf.range(count))
     static = isinstance(count, int) and isinstance(block, int)
     larger = max if static else tf.maximum
     blocks = larger(-(-count // block), 1)

@@ -27,11 +27,11 @@ _HEADROOM = 2.0**-24
 
 
 class Judgement(NamedTuple):
-    """One entry a query, all in float64."""
+    """One entry a query."""
 
-    values: tf.Tensor  # [Q] L_i
-    directions: tf.Tensor  # [Q, D] dL_i/df_i
-    log_weights: tf.Tensor  # [Q] log of the sum of the weights of all that i mines
+    values: tf.Tensor  # [Q] float64: L_i
+    directions: tf.Tensor  # [Q, D] in the dtype of distances: dL_i/df_i
+    log_weights: tf.Tensor  # [Q] float64: log of the sum of the weights of all that i mines
 
 
 class Gallery(NamedTuple):
@@ -68,7 +68,7 @@ class Form:
         squared: pairs are judged by half their squared distance.
         flat_positives: all mined positives weigh alike.
         gentle: exp(-T d) stays in range for every mined negative.
-        block_size: how many queries are judged at a time; None chooses.
+        block_size: how many queries are judged at a time; None chooses, `ALL` does not divide.
         dtype: float32 or float64, what distances are computed in.
     """
 
@@ -111,20 +111,23 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
         directions = tf.reduce_sum(coefficients, axis=1)[:, None] * queries - pulled
         return values, directions, log_weights, uncertain
 
-    types = (tf.float64, form.dtype, form.dtype, tf.bool)
-    values, directions, log_weights, uncertain = in_blocks(
-        judge_block, types, gallery.first, count, rows_at_a_time(gallery.embeddings, form.block_size)
+    *results, uncertain = in_blocks(
+        judge_block,
+        (tf.float64, form.dtype, tf.float64, tf.bool),
+        gallery.first,
+        count,
+        rows_at_a_time(gallery.embeddings, form.block_size),
     )
-    judged = Judgement(*(tf.cast(each, tf.float64) for each in (values, directions, log_weights)))
-    judged = _judge_again(judged, uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form))
+    judged = _judge_again(
+        Judgement(*results), uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form)
+    )
     # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss.
-    poison = tf.cast(0.0 * tf.reduce_sum(centre), tf.float64)
+    poison = 0.0 * tf.reduce_sum(centre)
     scale = tf.cast(unit, tf.float64)
-    return Judgement(
-        values=judged.values * (scale * scale if form.squared else scale) + poison,
-        directions=judged.directions * (scale if form.squared else 1.0) + poison,
-        log_weights=judged.log_weights,
-    )
+    values, directions = judged.values * scale + tf.cast(poison, tf.float64), judged.directions + poison
+    if form.squared:
+        values, directions = values * scale, directions * tf.cast(unit, form.dtype)
+    return Judgement(values, directions, judged.log_weights)
 
 
 @functools.lru_cache(maxsize=64)
@@ -196,7 +199,7 @@ def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Ten
     coefficients = pull - push
     if not form.squared:  # u_ij = (f_i - f_j) / d_ij, 0 where d_ij = 0
         coefficients = tf.where(distances > 0.0, coefficients / distances, 0.0)
-    return values, coefficients, _log_of_sum(log_pull, log_push)
+    return values, coefficients, _log_of_sum(tf.cast(log_pull, tf.float64), tf.cast(log_push, tf.float64))
 
 
 def _shares(
@@ -244,7 +247,7 @@ def _exact_row(
     apart = differences(gallery.embeddings[index], gallery.embeddings, unit)
     rows = Rows(tf.norm(apart, axis=1)[None, :], *pair_masks(gallery.labels, index[None]))
     values, coefficients, log_weights = _judge_rows(rows, _terms(numbers, unit, tf.float64), form)
-    return Judgement(values, tf.matmul(coefficients, apart), log_weights)
+    return Judgement(values, tf.cast(tf.matmul(coefficients, apart), form.dtype), log_weights)
 
 
 def _log_of_sum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
