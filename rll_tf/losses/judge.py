@@ -30,7 +30,7 @@ class Judgement(NamedTuple):
     """One entry a query."""
 
     values: tf.Tensor  # [Q] float64: L_i
-    directions: tf.Tensor  # [Q, D] in the dtype of distances: dL_i/df_i
+    directions: tf.Tensor  # [Q, D] in the dtype of the embeddings: dL_i/df_i
     log_weights: tf.Tensor  # [Q] float64: log of the sum of the weights of all that i mines
 
 
@@ -127,7 +127,7 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
     values, directions = judged.values * scale + tf.cast(poison, tf.float64), judged.directions + poison
     if form.squared:
         values, directions = values * scale, directions * tf.cast(unit, form.dtype)
-    return Judgement(values, directions, judged.log_weights)
+    return Judgement(values, tf.cast(directions, gallery.embeddings.dtype), judged.log_weights)
 
 
 @functools.lru_cache(maxsize=64)
