@@ -82,16 +82,12 @@ def _floor_step(x: tf.Tensor) -> Callable[[], object]:
     if coefficients is not None:
         products = tf.function(lambda: (tf.matmul(x, x, transpose_b=True), tf.matmul(coefficients, x)))
         return lambda: [each.numpy() for each in products()]
-    rows = tf.random.uniform([1024, len(x)])
 
     @tf.function
     def in_rows() -> tf.Tensor:
-        total = tf.zeros([1024, x.shape[1]])
-        for start in range(0, len(x), 1024):
-            gram = tf.matmul(x[start : start + 1024], x, transpose_b=True)
-            # One number of the first product keeps it from being left out.
-            total += tf.matmul(rows, x) + gram[0, 0]
-        return total
+        # The first product's rows serve as the second's coefficients, so that neither is left out.
+        blocks = (x[start : start + 1024] for start in range(0, len(x), 1024))
+        return tf.concat([tf.matmul(tf.matmul(block, x, transpose_b=True), x) for block in blocks], axis=0)
 
     return lambda: in_rows().numpy()
 

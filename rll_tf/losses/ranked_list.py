@@ -58,6 +58,11 @@ def ranked_list_loss(
     The tables of the CVPR 2019 paper come from the code of the 2019 release, those of the later
     version from that of 2020; the equations of the paper as printed were not what either computed.
 
+    pytorch-metric-learning's RankedListLoss returns half of these values (its two weights sum to 1),
+    within 1e-3, and differs otherwise: it takes 0 to mean "not mined" and so drops a negative at
+    distance 0, adds 1e-5 a pair to both sums of weights, lets gradient through the gallery and the
+    weights, and warns above T = 5, where its weights may overflow; here only their ratios are formed.
+
     Distances are computed in float64 for up to 128 embeddings, for temperatures above 100 and for
     float64 embeddings, otherwise in float32. In either case a query with a pair too near for a matrix
     product to resolve is judged again from differences in float64. A larger batch is compiled by XLA
