@@ -8,13 +8,10 @@ import hypothesis
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
+from tensorflow.python.framework.config import disable_op_determinism  # has no public name
 
 from trainers import cli
-
-# `rll train` asks for this in its process; all tests run with it, so that none depends on their order.
-tf.config.experimental.enable_op_determinism()
 
 # No test asserts on time, property tests included.
 hypothesis.settings.register_profile("rll", deadline=None, print_blob=True)
@@ -49,9 +46,11 @@ def rll_process(*arguments):
 
 
 @pytest.fixture(autouse=True)
-def _seeds():
-    """Every test starts from the same seeds; with determinism asked for, TensorFlow wants one."""
+def _same_start():
+    """Every test starts from the same seeds, and without the determinism that `rll train` asks for."""
     keras.utils.set_random_seed(0)
+    yield
+    disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

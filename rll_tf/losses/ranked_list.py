@@ -55,8 +55,8 @@ def ranked_list_loss(
         "release2019"   (d² - (alpha - m)²)/2  (alpha² - d²)/2        alpha - m, alpha
         "release2020"   d - (1 - m/2)          (1 + m/2) - d          1 - m/2, 1 + m/2  (also in w_ij)
 
-    The tables of the CVPR 2019 paper come from the code of the 2019 release, those of the later
-    version from that of 2020; the equations of the paper as printed were not what either computed.
+    The tables of the CVPR 2019 paper come from the code of the 2019 release; neither release computed
+    the equations as the paper prints them.
 
     pytorch-metric-learning's RankedListLoss returns half of these values (its two weights sum to 1),
     within 1e-3, and differs otherwise: it takes 0 to mean "not mined" and so drops a negative at

@@ -34,8 +34,8 @@ def convnet(input_shape: tuple[int, int, int] = (48, 48, 3)) -> keras.Model:
         features = keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, name=f"{name}_conv")(
             features
         )
-        # Pooled first, so that the norm and the ReLU work on a quarter of the numbers: a step takes 0.7 times as
-        # long on a CPU.
+        # Pooled first, so that the norm and the ReLU see a quarter of the numbers: a step on a CPU takes
+        # 0.7 times as long.
         features = keras.layers.MaxPooling2D(2, name=f"{name}_pool")(features)
         features = keras.layers.BatchNormalization(name=f"{name}_norm")(features)
         features = keras.layers.ReLU(name=name)(features)
