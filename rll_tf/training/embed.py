@@ -24,11 +24,12 @@ def embed(
     Raises:
         CorruptPictureError: a picture can't be read or decoded; it is named.
     """
-    # Not `model.predict`: it compiles anew for the shorter last batch.
+    # Not `model.predict`, which compiles anew for the shorter last batch; and a concrete function, as a new one
+    # each time is meant.
     run = tf.function(
         lambda pictures: model(pictures, training=False),
         input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
-    )
+    ).get_concrete_function()
     bar = keras.utils.Progbar(
         len(catalogue), verbose=int(progress and sys.stdout.isatty()), unit_name="picture"
     )
