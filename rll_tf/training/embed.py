@@ -24,8 +24,8 @@ def embed(
     Raises:
         CorruptPictureError: a picture can't be read or decoded; it is named.
     """
-    # Not `model.predict`, which compiles anew for the shorter last batch; and a concrete function, as a new one
-    # each time is meant.
+    # Not `model.predict`, which compiles anew for the shorter last batch. A concrete function, since a new
+    # one each time is meant.
     run = tf.function(
         lambda pictures: model(pictures, training=False),
         input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
