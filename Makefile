@@ -4,15 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint venv bench pins clean
+.PHONY: demo test test-all lint venv bench pins clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   train on glyphs, compare, export, draw ranked lists (runs/demo)"
-	@echo "make test   the test suite"
-	@echo "make lint   ruff and mypy"
-	@echo "make bench  the benchmarks"
-	@echo "make venv   only build $(VENV) from the pinned versions"
+	@echo "make demo      train on glyphs, compare, export, draw ranked lists (runs/demo)"
+	@echo "make test      the test suite"
+	@echo "make test-all  and the tests that take longer"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     the benchmarks"
+	@echo "make venv      only build $(VENV) from the pinned versions"
 
 venv: $(READY)
 
@@ -29,6 +30,9 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest
+
+test-all: venv
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: venv
 	$(BIN)/ruff check .
