@@ -23,6 +23,10 @@ def replacing(file: Path) -> Iterator[Path]:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(partial, file)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(file)  # an error of a write says only what happened, not where
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
