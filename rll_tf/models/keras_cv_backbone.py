@@ -43,7 +43,7 @@ def _trunk(preset: str, input_shape: tuple[int, int, int]) -> keras.Model:
         raise ValueError(f"{preset} has {len(pyramid)} pyramid levels; low, mid and high need three")
     last = zip(LEVELS, pyramid[-len(LEVELS) :], strict=True)
     taps = {level: backbone.get_layer(layer).output for level, (_, layer) in last}
-    return keras.Model(backbone.inputs, taps, name="trunk")
+    return keras.Model(backbone.inputs[0], taps, name="trunk")
 
 
 def _head(level: str, features: keras.KerasTensor, embedding_dim: int) -> keras.KerasTensor:

@@ -48,7 +48,9 @@ def test_the_last_three_pyramid_levels_are_the_taps():
 def test_without_keras_cv_the_error_tells_what_to_install(monkeypatch):
     """It is an optional extra."""
     monkeypatch.setitem(sys.modules, "keras_cv", None)
-    with pytest.raises(ImportError, match="backbone keras_cv:resnet18_v2 needs KerasCV: .* install keras-cv"):
+    with pytest.raises(
+        ImportError, match=r"backbone keras_cv:resnet18_v2 needs KerasCV: .* install keras-cv"
+    ):
         embedding_model("keras_cv:resnet18_v2")
 
 
