@@ -32,7 +32,7 @@ class Artefact:
         self.metadata: dict[str, Any] = json.loads(metadata.read_text(encoding="utf-8"))
         try:
             loaded = tf.saved_model.load(str(self.folder))
-        except (tf.errors.OpError, ValueError) as error:
+        except (tf.errors.OpError, ValueError, OSError) as error:
             raise ValueError(f"{self.folder} is not a whole SavedModel: {error}") from error
         self._loaded = loaded  # holds the variables that the signatures use
         self._signatures = loaded.signatures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
         raise ValueError(f"--to must name a file that ends in .npz; got {to}")
     catalogue = open_dataset(data).select(split)
     artefact = Artefact(model)
-    progress = keras.utils.Progbar(len(catalogue), unit_name="picture")
+    progress = keras.utils.Progbar(len(catalogue), verbose=int(sys.stdout.isatty()), unit_name="picture")
     batches = []
     try:
         for first in range(0, len(catalogue), BATCH_SIZE):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from rll_tf.losses.pairwise import squared_distances
+from rll_tf.losses.batch import as_batch, comparable
+from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, traced_judge
+from rll_tf.losses.replicas import gather_batch, gather_values
+from rll_tf.losses.variants import Parameters, check_block_size
 
-VARIANTS = ("paper",)
+# Up to this many embeddings float64 costs next to nothing, and the result is exact to float32.
+_SMALL_GALLERY = 256
+# Above this temperature the rounding of float32 distances, 2e-7, shows in the weights exp(-T d).
+_STEEP = 100.0
 
 
 def ranked_list_loss(
@@ -22,187 +25,136 @@ def ranked_list_loss(
     margin: float = 0.4,
     temperature: float = 10.0,
     variant: str = "paper",
+    positive_temperature: float = 0.0,
+    balance: float = 0.5,
     block_size: int | None = None,
+    global_gallery: bool = True,
 ) -> tf.Tensor:
     """Ranked List Loss of every query of a batch, each embedding being a query once.
 
     With d_ij = |f_i - f_j|, mined positives P*_i = {j != i, y_j = y_i, d_ij > alpha - m} and mined
     negatives N*_i = {y_j != y_i, d_ij < alpha}:
 
-        L_i = mean over P*_i of (d_ij - (alpha - m))
-            + sum over N*_i of (w_ij / sum w) (alpha - d_ij),    w_ij = exp(T (alpha - d_ij))
+        L_P,i = mean over P*_i of (d_ij - (alpha - m))                                      (Eq. 11)
+        L_N,i = sum over N*_i of (w_ij / sum w) (alpha - d_ij),  w_ij = exp(T (alpha - d_ij))
+                                                                                            (Eq. 9, 12)
+        L_i = L_P,i + L_N,i                                                                 (Eq. 13)
 
     and an empty set contributes exactly 0. While i is the query the other embeddings and the weights
     are constants, so with u_ij = (f_i - f_j) / d_ij (0 where d_ij = 0)
 
         dL_i/df_i = mean over P*_i of u_ij - sum over N*_i of (w_ij / sum w) u_ij.
 
+    The variants. "paper" is the above. The authors' two public releases weight queries by how much
+    they mine, omega_i = W_i / sum_k W_k with W_i = |P*_i| + sum over N*_i of w_ij held constant, and
+    return N omega_i / 2 times L_i:
+
+        variant         a positive adds        a negative adds        mined beyond, within
+        "paper"         d - (alpha - m)        alpha - d              alpha - m, alpha
+        "release2019"   (d² - (alpha - m)²)/2  (alpha² - d²)/2        alpha - m, alpha
+        "release2020"   d - (1 - m/2)          (1 + m/2) - d          1 - m/2, 1 + m/2  (also in w_ij)
+
+    The tables of the CVPR 2019 paper come from the code of the 2019 release, those of the later
+    version from that of 2020; the equations of the paper as printed were not what either computed.
+
+    Distances are computed in float64 for up to 256 embeddings, for temperatures above 100 and for
+    float64 embeddings, otherwise in float32. In either case a query with a pair too near for a matrix
+    product to resolve is judged again from differences in float64. A larger batch is compiled by XLA
+    when it is first seen.
+
     Args:
-        labels: [N] or [N, 1] integers.
+        labels: [N] or [N, 1] integers of any width, or strings; never cast to floating point.
         embeddings: [N, D] floating point; half precision is raised to float32 first.
-        alpha: distance that negatives are pushed beyond.
-        margin: m; positives are pulled within alpha - m.
-        temperature: T; 0 weights all mined negatives alike.
-        variant: "paper".
-        block_size: how many queries are judged at a time; None chooses.
+        alpha: the distance that negatives are pushed beyond.
+        margin: m; positives are pulled within alpha - m. With m = alpha every positive is mined.
+        temperature: T >= 0; 0 weights all mined negatives alike, 10^4 leaves the hardest.
+        variant: "paper", "release2019" or "release2020".
+        positive_temperature: weights mined positives by exp(T_p (d_ij - (alpha - m))), as the journal
+            version does; 0 weights them alike.
+        balance: lambda in [0, 1] of the journal version; L_i = 2 ((1 - lambda) L_P,i + lambda L_N,i),
+            twice its combination so that 1/2 is Eq. 13.
+        block_size: how many queries are judged at a time, which bounds memory by N times it; None
+            chooses. The result does not depend on it beyond rounding.
+        global_gallery: inside a replica of a `tf.distribute` strategy, judge this replica's queries
+            against the embeddings of all replicas; False keeps to its own.
 
     Returns:
-        [N] float32, one value a query; their mean is Eq. 14.
+        [N] float32, one value a query (under a strategy, of this replica's queries); the mean over all
+        queries is Eq. 14. Values too large for a sum of N in float32 are cut to its largest number / N.
 
     Raises:
-        ValueError: shapes, dtypes or parameters are not as above; eagerly also where an embedding is
-            not finite. Inside a tf.function such a batch gives NaN for every query.
+        ValueError: shapes, types or parameters are not as above; where operations run eagerly, also an
+            embedding that is not finite. Inside a `tf.function` such a batch gives NaN for every query.
+        NotImplementedError: a second derivative is asked for.
     """
-    check_parameters(alpha, margin, temperature, variant, block_size)
-    labels, embeddings = _check_batch(labels, embeddings)
-    values = _dense(labels, embeddings, alpha, margin, temperature)
+    parameters = Parameters(alpha, margin, temperature, variant, positive_temperature, balance)
+    check_block_size(block_size)
+    labels, embeddings = as_batch(labels, embeddings)
+    gallery = Gallery(labels, tf.stop_gradient(embeddings), tf.zeros([], tf.int32))
+    if global_gallery:
+        gallery = Gallery(*gather_batch(labels, gallery.embeddings))
+    gallery = gallery._replace(labels=comparable(gallery.labels))
+
+    @tf.custom_gradient
+    def loss(queries):  # type: ignore[no-untyped-def]
+        judged = _judge(gallery, queries.shape[0] or tf.shape(queries)[0], parameters, block_size)
+        values, directions = judged.values, judged.directions
+        if parameters.reweighted:
+            weights = _query_weights(judged.log_weights, global_gallery)
+            values, directions = weights * values, weights[:, None] * directions
+        largest = tf.float32.max / tf.cast(tf.maximum(tf.size(gallery.labels), 1), tf.float64)
+        values = tf.cast(tf.clip_by_value(values, -largest, largest), tf.float32)
+        directions = tf.cast(directions, queries.dtype)
+        return values, lambda upstream: _chain(upstream, directions, queries)
+
+    values = loss(embeddings)
     if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(values))):
         raise ValueError("embeddings must be finite: got NaN or infinity")
     return values
 
 
-def check_parameters(
-    alpha: float, margin: float, temperature: float, variant: str, block_size: int | None
-) -> None:
-    """Raise ValueError unless the loss is defined for these parameters."""
-    for name, value in (("alpha", alpha), ("margin", margin), ("temperature", temperature)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number: got {value!r}")
-        if value < 0:
-            raise ValueError(f"{name} must not be negative: got {value!r}")
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}: got {variant!r}")
-    if block_size is not None and (
-        isinstance(block_size, bool) or not isinstance(block_size, numbers.Integral) or block_size < 1
-    ):
-        raise ValueError(f"block_size must be a positive integer or None: got {block_size!r}")
+def _judge(
+    gallery: Gallery, count: int | tf.Tensor, parameters: Parameters, block_size: int | None
+) -> Judgement:
+    """Small galleries in float64; larger ones compiled and, where that is enough, in float32."""
+    numbers = tf.constant(parameters.numbers, tf.float64)
+    steep = max(parameters.temperature, parameters.positive_temperature) > _STEEP
+    wide = steep or gallery.embeddings.dtype == tf.float64
+    small_form = Form.of(parameters, block_size, tf.float64)
+    large_form = Form.of(parameters, block_size, tf.float64 if wide else tf.float32)
+
+    def small() -> Judgement:
+        # Eagerly the length is a tensor, so that one graph serves all lengths.
+        queries = tf.constant(count) if tf.executing_eagerly() else count
+        return traced_judge(small_form)(gallery, queries, numbers)
+
+    def large() -> Judgement:
+        return compiled_judge(large_form)(gallery, count, numbers)
+
+    size = gallery.labels.shape[0]
+    if size is None:
+        return Judgement(*tf.cond(tf.size(gallery.labels) <= _SMALL_GALLERY, small, large))
+    return small() if size <= _SMALL_GALLERY else large()
 
 
-def _check_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Labels [N] and embeddings [N, D] in float32 or float64."""
-    labels, embeddings = tf.convert_to_tensor(labels), tf.convert_to_tensor(embeddings)
-    if not embeddings.dtype.is_floating:
-        raise ValueError(f"embeddings must be floating point: got {embeddings.dtype.name}")
-    if embeddings.shape.rank not in (None, 2):
-        raise ValueError(f"embeddings must be [N, D]: got shape {embeddings.shape}")
-    if labels.shape.rank not in (None, 1) and labels.shape[1:] != [1]:
-        raise ValueError(f"labels must be [N] or [N, 1], one label an embedding: got shape {labels.shape}")
-    if not (labels.dtype.is_integer or labels.dtype.is_bool or labels.dtype == tf.string):
-        raise ValueError(f"labels must be integers: got {labels.dtype.name}")
-    labels = tf.reshape(labels, [-1])
-    lengths = labels.shape[0], embeddings.shape[0]
-    message = "labels and embeddings must have the same length"
-    if None not in lengths:
-        if lengths[0] != lengths[1]:
-            raise ValueError(f"{message}: got {lengths[0]} labels, {lengths[1]} embeddings")
-    else:
-        check = tf.debugging.assert_equal(tf.shape(labels)[0], tf.shape(embeddings)[0], message)
-        with tf.control_dependencies([] if check is None else [check]):
-            labels = tf.identity(labels)
-    if embeddings.dtype not in (tf.float32, tf.float64):
-        embeddings = tf.cast(embeddings, tf.float32)
-    return labels, embeddings
+def _query_weights(log_weights: tf.Tensor, global_gallery: bool) -> tf.Tensor:
+    """N omega_i / 2 for this replica's queries [Q], from log W_i; 0 where nothing at all is mined."""
+    everywhere = gather_values(log_weights) if global_gallery else log_weights
+    largest = tf.reduce_max(everywhere)
+    largest = tf.where(tf.math.is_finite(largest), largest, 0.0)
+    total = tf.reduce_sum(tf.exp(everywhere - largest))
+    count = tf.cast(tf.size(everywhere), log_weights.dtype)
+    return 0.5 * count * tf.math.divide_no_nan(tf.exp(log_weights - largest), total)
 
 
-def _dense(
-    labels: tf.Tensor, embeddings: tf.Tensor, alpha: float, margin: float, temperature: float
-) -> tf.Tensor:
-    """All queries at once; the gradient is diag(C 1) F - C F, C_ij the coefficient of f_i - f_j."""
+@tf.custom_gradient
+def _chain(upstream: tf.Tensor, directions: tf.Tensor, queries: tf.Tensor):  # type: ignore[no-untyped-def]
+    """The gradient for `queries`, which cannot be differentiated again."""
 
-    @tf.custom_gradient
-    def forward(embeddings):  # type: ignore[no-untyped-def]
-        centred = tf.cast(embeddings, tf.float64)
-        poison = 0.0 * tf.reduce_sum(centred)
-        centred -= tf.reduce_mean(centred, axis=0)
-        squares = squared_distances(centred, centred)
-        distances = tf.sqrt(squares)
-        same = labels[:, None] == labels[None, :]
-        positive = same & (distances > alpha - margin)
-        positive = tf.linalg.set_diag(positive, tf.zeros_like(labels, tf.bool))
-        negative = ~same & (distances < alpha)
-        positives = tf.cast(positive, distances.dtype)
-        pull = tf.math.divide_no_nan(positives, tf.reduce_sum(positives, axis=1, keepdims=True))
-        nearest = tf.reduce_min(tf.where(negative, distances, alpha), axis=1, keepdims=True)
-        weights = tf.where(negative, tf.exp(temperature * tf.minimum(nearest - distances, 0.0)), 0.0)
-        push = tf.math.divide_no_nan(weights, tf.reduce_sum(weights, axis=1, keepdims=True))
-        values = tf.reduce_sum(pull * (distances - (alpha - margin)) + push * (alpha - distances), axis=1)
-        coefficients = tf.math.divide_no_nan(pull - push, distances)
-        direction = tf.reduce_sum(coefficients, axis=1, keepdims=True) * centred
-        direction = tf.cast(direction - tf.matmul(coefficients, centred) + poison, embeddings.dtype)
-
-        def backward(upstream):  # type: ignore[no-untyped-def]
-            return tf.cast(upstream[:, None], direction.dtype) * direction
-
-        return tf.cast(values + poison, tf.float32), backward
-
-    return forward(embeddings)
-
-
-@keras.saving.register_keras_serializable(package="rll_tf")
-class RankedListLoss(keras.losses.Loss):
-    """Ranked List Loss as a Keras loss; `ranked_list_loss` gives its formula.
-
-    Labels reach the function as they are: Keras casts them to the loss's dtype, in which large ids
-    collide. One value a query goes through Keras's own weighting, reduction and scaling for
-    distribution.
-
-    Args:
-        alpha, margin, temperature, variant, block_size: as for `ranked_list_loss`.
-        reduction, name, dtype: as for every Keras loss.
-    """
-
-    def __init__(
-        self,
-        alpha: float = 1.2,
-        margin: float = 0.4,
-        temperature: float = 10.0,
-        *,
-        variant: str = "paper",
-        block_size: int | None = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str = "ranked_list_loss",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        check_parameters(alpha, margin, temperature, variant, block_size)
-        self.alpha = alpha
-        self.margin = margin
-        self.temperature = temperature
-        self.variant = variant
-        self.block_size = block_size
-        self._reduce = _Values(name=name, reduction=reduction, dtype=dtype)
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
-        """The reduced loss of labels [N] or [N, 1] and embeddings [N, D]."""
-        values = self.call(y_true, y_pred)
-        return self._reduce(values, values, sample_weight=sample_weight)
-
-    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """[N] float32, one value a query."""
-        return ranked_list_loss(
-            y_true,
-            y_pred,
-            alpha=self.alpha,
-            margin=self.margin,
-            temperature=self.temperature,
-            variant=self.variant,
-            block_size=self.block_size,
+    def refuse(*_: Any) -> None:
+        raise NotImplementedError(
+            "ranked_list_loss has no second derivative: its gradient takes the mined sets, the weights and "
+            "the gallery as constants"
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Everything that makes an equal loss."""
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "margin": self.margin,
-            "temperature": self.temperature,
-            "variant": self.variant,
-            "block_size": self.block_size,
-        }
-
-
-class _Values(keras.losses.Loss):
-    """Values computed already, to be weighted and reduced as Keras does it."""
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        return y_pred
+    return tf.cast(upstream, directions.dtype)[:, None] * directions, refuse

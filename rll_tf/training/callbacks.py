@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from rll_tf.training.embed import CONCAT
 from rll_tf.training.files import append_line
 from rll_tf.training.run import Run
 
@@ -79,10 +80,8 @@ class Checkpoint(keras.callbacks.Callback):
             self.run.save(self.model, self.run.best_file)
         append_line(self.run.epochs_file, row)
         self.run.save(self.model, self.run.last_file)
-        if "validation" in row:
-            _, name = self.metric
-            levels = ", ".join(f"{key} {values[name]:.1%}" for key, values in row["validation"].items())
-            print(f" - validation {name}: {levels}")
+        if logs is not None and "validation" in row:
+            logs["val_recall@1"] = row["validation"][CONCAT]["recall@1"]  # shown at the end of the bar
 
 
 def best_epoch(run: Run, metric: tuple[str, str]) -> dict[str, Any] | None:

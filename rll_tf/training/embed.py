@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import keras
@@ -23,10 +24,22 @@ def embed(
     Raises:
         CorruptPictureError: a picture can't be read or decoded; it is named.
     """
+    # Not `model.predict`: it compiles anew for the shorter last batch.
+    run = tf.function(
+        lambda pictures: model(pictures, training=False),
+        input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
+    )
+    bar = keras.utils.Progbar(
+        len(catalogue), verbose=int(progress and sys.stdout.isatty()), unit_name="picture"
+    )
+    batches: list[dict[str, np.ndarray]] = []
     try:
-        return model.predict(evaluation_batches(catalogue, preprocessing), verbose=1 if progress else 0)
+        for pictures in evaluation_batches(catalogue, preprocessing):
+            batches.append({level: values.numpy() for level, values in run(pictures).items()})
+            bar.add(len(pictures))
     except tf.errors.OpError as error:
         raise name_corrupt(catalogue, error) from error
+    return {level: np.concatenate([batch[level] for batch in batches]) for level in batches[0]}
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import sys
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -205,6 +206,7 @@ def _fit(
             epochs=-(-settings.steps // every),
             steps_per_epoch=every,
             callbacks=[log, checkpoint],
+            verbose=1 if sys.stdout.isatty() else 2,
             shuffle=False,
         )
     except tf.errors.OpError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-RECIPES = ("convnet",)
+RECIPES = ("convnet", "glyphs")
 
 
 def check_recipe(name: str) -> None:

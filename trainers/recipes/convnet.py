@@ -1,4 +1,7 @@
-"""A small convolutional network from random weights, for letters and other small pictures."""
+"""A small convolutional network from random weights, for letters and other small pictures.
+
+rll train convnet --data folder:PATH --out RUN
+"""
 
 from rll_tf.training import Settings
 

@@ -1,0 +1,36 @@
+"""The global batch, as every replica of a `tf.distribute` strategy sees it."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def gather_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The labels and embeddings of all replicas, in order, and where this replica's own begin.
+
+    Outside a replica of a strategy with several, the batch is returned as it is. No gradient flows
+    through the gather: the gallery is constant for each query.
+
+    Args:
+        labels: [Q].
+        embeddings: [Q, D].
+
+    Returns:
+        [N], [N, D] and an int32 scalar.
+    """
+    start = tf.zeros([], tf.int32)
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return labels, embeddings, start
+    sizes = replica.all_gather(tf.shape(labels), axis=0)
+    before = tf.range(replica.num_replicas_in_sync) < replica.replica_id_in_sync_group
+    start = tf.reduce_sum(tf.where(before, sizes, 0))
+    return replica.all_gather(labels, axis=0), replica.all_gather(embeddings, axis=0), start
+
+
+def gather_values(values: tf.Tensor) -> tf.Tensor:
+    """The values [Q] of all replicas, in order: [N]."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return values
+    return replica.all_gather(values, axis=0)

@@ -1,0 +1,112 @@
+"""One device against several, on the same global batches: `python mirrored.py REPLICAS`.
+
+A process of its own, since logical devices are set before TensorFlow starts and a process can hold one
+strategy with collectives. Prints for each setting the largest differences in the losses of five steps
+of SGD with momentum, in the weights after them, and in the values and gradients of one batch.
+"""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rll_tf import RankedListLoss
+
+STEPS = 5
+FEATURES = 6
+BATCH = 24
+
+
+def global_batches():
+    """Five batches [24, 6] of 8 classes x 3, in an order that splits classes over replicas."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([rng.permutation(np.arange(BATCH) // 3) for _ in range(STEPS)])
+    centres = rng.normal(size=[8, FEATURES])
+    features = centres[labels] + rng.normal(size=[len(labels), FEATURES])
+    return features.astype(np.float32), labels + 2**53
+
+
+def network():
+    """A small network with fixed weights."""
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.layers.Dense(8, activation="tanh"),
+        keras.layers.Dense(4),
+        keras.layers.UnitNormalization(),
+    ]
+    return keras.Sequential([keras.Input([FEATURES]), *layers])
+
+
+def train(strategy, jit_compile, **arguments):
+    """Losses of each step and the weights after the last, by Keras `fit`."""
+    features, labels = global_batches()
+    with strategy.scope():
+        model = network()
+        optimizer = keras.optimizers.SGD(0.5, momentum=0.9)
+        model.compile(optimizer, loss=RankedListLoss(**arguments), jit_compile=jit_compile)
+    data = tf.data.Dataset.from_tensor_slices((features, labels)).batch(BATCH, drop_remainder=True)
+    losses = []
+    keep = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(logs["loss"]))
+    model.fit(data, verbose=0, shuffle=False, callbacks=[keep])
+    return [np.array(losses), np.concatenate([each.numpy().ravel() for each in model.trainable_variables])]
+
+
+def gradient(strategy, **arguments):
+    """The first batch's mean loss and the gradient of every embedding, by `strategy.run`."""
+    features, labels = (each[:BATCH] for each in global_batches())
+    replicas = strategy.num_replicas_in_sync
+    loss = RankedListLoss(reduction=None, **arguments)
+
+    def step(embeddings, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            values = loss(labels, embeddings)
+            total = tf.reduce_sum(values) / BATCH
+        return values, tape.gradient(total, embeddings)
+
+    share = BATCH // replicas
+
+    def part(values):
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(
+                values[
+                    context.replica_id_in_sync_group * share : (context.replica_id_in_sync_group + 1) * share
+                ]
+            )
+        )
+
+    results = tf.function(lambda *each: strategy.run(step, each))(part(features), part(labels))
+    return [
+        np.concatenate([piece.numpy() for piece in strategy.experimental_local_results(each)])
+        for each in results
+    ]
+
+
+def largest(a, b):
+    """The largest difference, relative to the largest number."""
+    return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
+
+
+def main():
+    """Compare and print."""
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1])
+    )
+    one, found = tf.distribute.get_strategy(), {}
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(sys.argv[1]))])
+    for setting in ({}, {"variant": "release2019"}, {"global_gallery": False}):
+        alone, together = gradient(one, **setting), gradient(strategy, **setting)
+        names = ["values", "gradient"]
+        if setting.get("global_gallery", True):
+            alone += train(one, False, **setting)
+            together += train(strategy, "auto", **setting)
+            names += ["losses", "weights"]
+        differences = map(largest, together, alone)
+        found[" ".join(map(str, setting.values()))] = dict(zip(names, differences, strict=True))
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

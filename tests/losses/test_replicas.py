@@ -1,0 +1,37 @@
+"""The global batch under `tf.distribute.MirroredStrategy`, on logical CPU devices."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def differences(request):
+    """What `mirrored.py` prints for so many replicas."""
+    found = subprocess.run(
+        [sys.executable, HERE / "mirrored.py", str(request.param)],
+        env={**os.environ, "PYTHONPATH": str(HERE.parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("setting", ["", "release2019"])
+def test_replicas_equal_one_device(differences, setting):
+    """Traps 5 and 6: losses, gradients and weights after five steps are those of one device."""
+    assert max(differences[setting].values()) < 1e-5, differences[setting]
+
+
+def test_a_local_gallery_is_another_loss(differences):
+    """The switch keeps each replica to its own embeddings, which is not the loss of the global batch."""
+    assert differences["False"]["values"] > 1e-2
+    assert differences["False"]["gradient"] > 1e-2

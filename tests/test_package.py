@@ -1,0 +1,74 @@
+"""The package as a whole."""
+
+import configparser
+import os
+import subprocess
+import sys
+from importlib import metadata
+
+import rll_tf
+from tests.conftest import ROOT
+from trainers.recipes import RECIPES, open_recipe
+
+
+def test_another_keras_backend_is_one_clear_error():
+    """Nothing else is said, and no other package is blamed."""
+    process = subprocess.run(
+        [sys.executable, "-c", "import rll_tf"],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert (
+        "ImportError: rll_tf needs Keras with the TensorFlow backend; it is configured for 'jax'"
+        in (process.stderr.splitlines()[-1])
+    )
+
+
+def test_public_names_are_where_others_look_for_them():
+    """The names that ARCHITECTURE promises."""
+    assert rll_tf.RankedListLoss is rll_tf.losses.RankedListLoss
+    for room, names in {
+        rll_tf.losses: ["ranked_list_loss"],
+        rll_tf.models: ["embedding_model"],
+        rll_tf.data: ["open_dataset", "class_balanced_batches"],
+        rll_tf.evaluation: ["retrieval_metrics"],
+    }.items():
+        assert set(names) <= set(dir(room))
+
+
+def test_the_version_is_told_once():
+    """The package and its metadata agree."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["version"] == rll_tf.__version__ == metadata.version("rll_tf")
+
+
+def test_the_package_is_typed():
+    """`py.typed` is there for type checkers."""
+    assert (ROOT / "rll_tf" / "py.typed").exists()
+
+
+def test_rooms_import_only_what_they_may():
+    """`rll_tf` knows neither trainers nor serving, and the inner rooms do not know each other."""
+    for file in (ROOT / "rll_tf").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert "import trainers" not in text
+        assert "from trainers" not in text
+        assert "serving" not in [line.split()[1] for line in text.splitlines() if line.startswith("from ")]
+        room = file.relative_to(ROOT / "rll_tf").parts[0]
+        if room in {"losses", "models", "data", "evaluation"}:
+            for other in {"losses", "models", "data", "evaluation", "training"} - {room}:
+                assert f"rll_tf.{other}" not in text, f"{file} imports {other}"
+
+
+def test_every_recipe_says_what_it_is():
+    """A docstring with a command, a data set and settings that can be replaced."""
+    for name in RECIPES:
+        recipe = open_recipe(name)
+        assert f"rll train {name}" in recipe.__doc__
+        assert recipe.DATA
+        assert recipe.SETTINGS.override(["steps=1"]).steps == 1

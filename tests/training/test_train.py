@@ -1,0 +1,88 @@
+"""Training, as a library call; `tests/trainers/test_resume.py` kills it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rll_tf.data import CorruptPictureError, open_dataset
+from rll_tf.training import Run, Settings, build, evaluate, train
+from tests.conftest import write_pictures
+
+SETTINGS = Settings(
+    input_px=16, embedding_dim=8, steps=4, validate_every_steps=2, classes_per_batch=4, learning_rate=0.1
+)
+
+
+def test_training_lowers_the_loss_and_keeps_the_best(pictures, tmp_path):
+    """The last steps' loss is below the first's; the best checkpoint scores what metrics.json says."""
+    settings = Settings(**{**SETTINGS.__dict__, "steps": 30, "validation_share": 0.4})
+    catalogue = open_dataset(f"folder:{pictures}")
+    run = train(settings, catalogue, tmp_path / "run")
+    losses = [json.loads(line)["loss"] for line in run.steps_file.read_text().splitlines()]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    held_out = catalogue.hold_out(0.4, settings.seed).select("validation")
+    expected = json.loads(run.metrics_file.read_text())["validation"]
+    assert evaluate(run.best_model(), held_out, settings.preprocessing) == expected
+
+
+def test_the_seed_decides_the_weights():
+    """Equal seeds build equal models, other seeds others."""
+    first, same, other = (build(Settings(input_px=16, seed=seed)).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_without_validation_the_last_checkpoint_is_the_best(tmp_path, capsys):
+    """Three classes are too few to hold any out; the output says so."""
+    folder = write_pictures(tmp_path / "pictures", classes=3)
+    settings = Settings(**{**SETTINGS.__dict__, "classes_per_batch": 3})
+    run = train(settings, open_dataset(f"folder:{folder}"), tmp_path / "run")
+    assert "no classes are held out" in capsys.readouterr().out
+    assert json.loads(run.metrics_file.read_text()) == {"steps": 4, "best_step": 4}
+    last = run.best_model().get_weights()
+    assert not np.array_equal(last[0], build(settings).get_weights()[0])
+
+
+def test_a_data_sets_own_splits_are_used(tmp_path):
+    """Glyphs brings its validation classes; test classes are never opened."""
+    run = train(SETTINGS, open_dataset("glyphs"), tmp_path / "run")
+    classes = run.config["classes"]
+    assert {split: len(names) for split, names in classes.items()} == {
+        "train": 85,
+        "validation": 21,
+        "test": 107,
+    }
+
+
+def test_resuming_on_other_pictures_is_refused(pictures, tmp_path):
+    """The message gives both fingerprints."""
+    train(SETTINGS, open_dataset(f"folder:{pictures}"), tmp_path / "run")
+    other = write_pictures(tmp_path / "other", per_class=4)
+    with pytest.raises(ValueError, match=r"\(30 pictures, \w+\); folder:.* now holds 24 pictures, \w+"):
+        train(SETTINGS, open_dataset(f"folder:{other}"), tmp_path / "run", resume=True)
+
+
+def test_a_folder_that_holds_something_is_never_written_to(pictures, tmp_path):
+    """Not even when it is no run."""
+    (tmp_path / "precious.txt").write_text("data")
+    with pytest.raises(FileExistsError, match="a run is never overwritten"):
+        train(SETTINGS, open_dataset(f"folder:{pictures}"), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_corrupt_picture_stops_training_and_is_named(tmp_path):
+    """The message names the file."""
+    folder = write_pictures(tmp_path / "pictures")
+    (folder / "class 5" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(CorruptPictureError, match=r"class 5/1\.png"):
+        train(SETTINGS, open_dataset(f"folder:{folder}"), tmp_path / "run")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    """It has no configuration, or no checkpoint yet."""
+    with pytest.raises(FileNotFoundError, match=r"is not a run: it has no config\.json"):
+        Run.open(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+        Run.open(tmp_path).best_model()
