@@ -2,9 +2,9 @@
 
 from rll_tf.models.caffe_layers import freeze_batch_norm
 from rll_tf.models.convnet import convnet
-from rll_tf.models.embedding import BACKBONES, LEVELS, embedding_model
+from rll_tf.models.embedding import BACKBONES, LEVELS, embedding_model, find_backbone
 from rll_tf.models.inception_bn import inception_bn
-from rll_tf.models.pretrained import Pretrained, load_pretrained
+from rll_tf.models.pretrained import Pretrained, load_pretrained, pretrained_origin
 
 __all__ = [
     "BACKBONES",
@@ -12,7 +12,9 @@ __all__ = [
     "Pretrained",
     "convnet",
     "embedding_model",
+    "find_backbone",
     "freeze_batch_norm",
     "inception_bn",
     "load_pretrained",
+    "pretrained_origin",
 ]

@@ -91,19 +91,41 @@ def load_pretrained(model: keras.Model, path: str | Path) -> Pretrained:
         ValueError: the format is unknown, the file is damaged, its pickle asks for more than tensors, or a
             tensor is missing, is left over or has the wrong shape; each is named.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights at {path}")
+    path = _existing(path)
     if path.name.endswith(KERAS_WEIGHTS):
         return _load_keras_weights(model, path)
-    if path.suffix not in READERS:
-        known = ", ".join([*READERS, KERAS_WEIGHTS])
-        raise ValueError(f"weights must be in a file of one of the formats {known}; got {path.name}")
-    tensors = READERS[path.suffix](path)
-    naming = {".caffemodel": CAFFE, ".pth": PYTORCH, ".pt": PYTORCH}.get(path.suffix, naming_of(tensors))
+    tensors, naming = _read(path)
     if naming is None:
         return _load_variables(model, tensors, path)
     return _load_inception(model, tensors, naming, path)
+
+
+def pretrained_origin(path: str | Path) -> str:
+    """Where a file's weights come from: `"caffe"`, `"pytorch"` or `"keras"`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_pretrained`.
+    """
+    path = _existing(path)
+    naming = None if path.suffix in (".keras", ".h5") else _read(path)[1]
+    return "keras" if naming is None else naming.origin
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of weights at {path}")
+    if path.suffix not in READERS and not path.name.endswith(KERAS_WEIGHTS):
+        known = ", ".join([*READERS, KERAS_WEIGHTS])
+        raise ValueError(f"weights must be in a file of one of the formats {known}; got {path.name}")
+    return path
+
+
+def _read(path: Path) -> tuple[Tensors, Naming | None]:
+    """The tensors of a file, and whose names they have."""
+    tensors = READERS[path.suffix](path)
+    known = {".caffemodel": CAFFE, ".pth": PYTORCH, ".pt": PYTORCH}
+    return tensors, known.get(path.suffix) or naming_of(tensors)
 
 
 def _load_inception(model: keras.Model, tensors: Tensors, naming: Naming, path: Path) -> Pretrained:
