@@ -31,12 +31,13 @@ def evaluate(
     model = run.best_model()
     pictures, split = _pictures(run, data, split)
     embeddings = embed_pictures(model, pictures, run.settings.preprocessing, progress=True)
+    levels = evaluate_embeddings(embeddings, pictures.labels)
     result = {
         "data": pictures.spec,
         "split": split,
         "queries": len(pictures),
         "classes": pictures.class_count,
-        "levels": evaluate_embeddings(embeddings, pictures.labels),
+        "levels": levels,
     }
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def evaluate(
     if report is not None:
         page = write_report(
             report,
-            metrics=result["levels"],
+            metrics=levels,
             embeddings=concatenate_levels(embeddings),
             labels=pictures.labels,
             image=lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
@@ -55,7 +56,7 @@ def evaluate(
         )
         print(f"report: {page}")
     print(f"{result['data']}, split {split}: {result['queries']} queries of {result['classes']} classes")
-    print(format_table(result["levels"]))
+    print(format_table(levels))
     return result
 
 

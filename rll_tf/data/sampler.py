@@ -54,7 +54,7 @@ class ClassBalancedBatches:
         self.images_per_class = images_per_class
         self.seed = seed
         self._epoch = -1
-        self._shuffled = np.empty(0, np.int64)
+        self._shuffled: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     @property
     def batch_size(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 import sys
 import zlib
@@ -178,11 +179,13 @@ def _fit(
         first_step=first_step,
     )
 
-    def validate(model: keras.Model) -> dict[str, dict[str, float]]:
-        return evaluate(model, held_out, settings.preprocessing, clustering=False)
-
+    validate = None
+    if held_out is not None:
+        validate = functools.partial(
+            evaluate, catalogue=held_out, preprocessing=settings.preprocessing, clustering=False
+        )
     log = StepLog(run, first_step, settings.steps)
-    checkpoint = Checkpoint(run, log, None if held_out is None else validate, BEST_METRIC)
+    checkpoint = Checkpoint(run, log, validate, BEST_METRIC)
     every = settings.validate_every_steps
     try:
         model.fit(

@@ -6,6 +6,7 @@ import json
 import numpy as np
 from PIL import Image
 
+from rll_tf.data import DATASETS, open_dataset
 from rll_tf.evaluation import retrieval_metrics
 from tests.conftest import rll
 from trainers import demo
@@ -14,7 +15,12 @@ from trainers.recipes import glyphs
 
 def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     """metrics.json has the promised form, the artefact's embeddings score what the model's do."""
-    settings = dataclasses.replace(glyphs.SETTINGS, steps=20, classes_per_batch=30, embedding_dim=16)
+    letters = open_dataset("glyphs")
+    few = np.flatnonzero(letters.labels % 5 == 0)
+    splits = {name: np.flatnonzero(np.isin(few, indices)) for name, indices in letters.splits.items()}
+    small = dataclasses.replace(letters.take(few), splits=splits)
+    monkeypatch.setitem(DATASETS, "glyphs", dataclasses.replace(DATASETS["glyphs"], open=lambda: small))
+    settings = dataclasses.replace(glyphs.SETTINGS, steps=40, embedding_dim=32)
     monkeypatch.setattr(glyphs, "SETTINGS", settings)
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     rll("demo")
@@ -23,7 +29,6 @@ def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
     assert list(metrics) == ["pixels", "untrained", "trained"]
     assert list(metrics["trained"]) == list(metrics["untrained"]) == ["low", "mid", "high", "concat"]
-    assert 0.2 < metrics["pixels"]["recall@1"] < 0.33
     assert metrics["trained"]["concat"]["recall@1"] > metrics["pixels"]["recall@1"]
     with np.load(tmp_path / "demo" / "gallery.npz") as arrays:
         served = retrieval_metrics(arrays["embeddings"], arrays["labels"], clustering=False)

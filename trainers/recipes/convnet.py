@@ -11,6 +11,7 @@ SETTINGS = Settings(
     input_px=48,
     margin=0.8,
     steps=600,
+    validation_share=0.1,
     learning_rate=0.4,
     rotate_degrees=15,
     zoom=0.2,
