@@ -2,8 +2,8 @@
 
 rll train inception_bn --data folder:PATH --set mirror=true
 
-Where ImageNet's weights are at hand: `--set weights=FILE --set learning_rate=0.01 --set new_layers_rate=10`, not
-measured here. The numbers below were chosen after the small network's, not by search.
+Where ImageNet's weights are at hand: `--set weights=FILE --set learning_rate=0.01 --set new_layers_rate=10`,
+not measured here. The numbers below were chosen after the small network's, not by search.
 
 Measured once, on two busy cores, in 7 minutes: trained on 35 of 41 classes of grocery photographs with
 `--set steps=120 --set input_px=96 --set resize_px=108 --set mirror=true --set validate_every_steps=60`, then
