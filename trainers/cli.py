@@ -102,9 +102,17 @@ def rll() -> None:
 @click.option("--data", metavar="SPEC", help="Train on this data set instead of the recipe's own.")
 @click.option("--out", metavar="DIR", type=PATH, help="Run folder [runs/RECIPE].")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Replace a recipe's setting.")
+@click.option("--precision", help="float32, mixed_float16 or mixed_bfloat16: the setting of that name.")
+@click.option("--jit", is_flag=True, help="Compile steps with XLA: the setting of that name.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
 def train(
-    recipe: str, data: str | None, out: Path | None, assignments: tuple[str, ...], resume: bool
+    recipe: str,
+    data: str | None,
+    out: Path | None,
+    assignments: tuple[str, ...],
+    precision: str | None,
+    jit: bool,
+    resume: bool,
 ) -> None:
     """Train RECIPE and leave a run folder.
 
@@ -114,6 +122,7 @@ def train(
     from trainers.recipes import check_recipe, open_recipe
 
     check_recipe(recipe)
+    assignments += (f"precision={precision}",) * (precision is not None) + ("jit=true",) * jit
     out = Path("runs", recipe) if out is None else out
     if not resume and (out / "config.json").exists():
         raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")

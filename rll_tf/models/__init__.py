@@ -1,6 +1,20 @@
 """What turns a picture into embeddings?"""
 
+from rll_tf.models.caffe_layers import freeze_batch_norm
 from rll_tf.models.convnet import convnet
-from rll_tf.models.embedding import BACKBONES, LEVELS, embedding_model
+from rll_tf.models.embedding import BACKBONES, LEVELS, embedding_model, find_backbone
+from rll_tf.models.inception_bn import inception_bn
+from rll_tf.models.pretrained import Pretrained, load_pretrained, pretrained_origin
 
-__all__ = ["BACKBONES", "LEVELS", "convnet", "embedding_model"]
+__all__ = [
+    "BACKBONES",
+    "LEVELS",
+    "Pretrained",
+    "convnet",
+    "embedding_model",
+    "find_backbone",
+    "freeze_batch_norm",
+    "inception_bn",
+    "load_pretrained",
+    "pretrained_origin",
+]

@@ -13,15 +13,20 @@ class Backbone:
     """A trunk with three taps, and the heads that read them.
 
     Args:
-        trunk: input shape -> `keras.Model` whose output is a dict of taps [B, h, w, c].
+        trunk: input shape, and the layout where there are several -> `keras.Model` whose output is a dict of
+            taps [B, h, w, c].
         taps: level -> the name of the trunk's output that its head reads.
         head: (level, tap, embedding_dim) -> [B, embedding_dim], not yet normalised.
         input_shape: the default (height, width, channels).
         embedding_dim: the default number of numbers in each level's embedding.
+        layouts: the trunk's variants, the default first; empty if there is one.
+        new_layers: level -> the layers that no pretrained file holds, and that learn faster than the others.
     """
 
-    trunk: Callable[[tuple[int, int, int]], keras.Model]
+    trunk: Callable[..., keras.Model]
     taps: Mapping[str, str]
     head: Callable[[str, keras.KerasTensor, int], keras.KerasTensor]
     input_shape: tuple[int, int, int]
     embedding_dim: int
+    layouts: tuple[str, ...] = ()
+    new_layers: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

@@ -8,9 +8,11 @@ import keras
 
 from rll_tf.models.backbone import Backbone
 from rll_tf.models.convnet import CONVNET
+from rll_tf.models.inception_bn import INCEPTION_BN
+from rll_tf.models.keras_cv_backbone import PREFIX, keras_cv_backbone
 
 LEVELS = ("low", "mid", "high")
-BACKBONES: dict[str, Backbone] = {"convnet": CONVNET}
+BACKBONES: dict[str, Backbone] = {"convnet": CONVNET, "inception_bn": INCEPTION_BN}
 
 
 def embedding_model(
@@ -18,6 +20,7 @@ def embedding_model(
     levels: Sequence[str] = LEVELS,
     embedding_dim: int | None = None,
     *,
+    layout: str | None = None,
     input_shape: tuple[int, int, int] | None = None,
 ) -> keras.Model:
     """Build a network with one embedding of unit norm for each level (sections 3.4 and 4.3.3 of the paper).
@@ -26,9 +29,10 @@ def embedding_model(
     the layers it needs.
 
     Args:
-        backbone: a name in `BACKBONES`.
+        backbone: a name in `BACKBONES`, or `keras_cv:` and the name of a KerasCV preset.
         levels: some of `"low"`, `"mid"`, `"high"`, each once.
         embedding_dim: numbers in each level's embedding; the backbone's default if None.
+        layout: which of the backbone's variants, where it has several; its first if None.
         input_shape: (height, width, channels); the backbone's default if None.
 
     Returns:
@@ -36,20 +40,36 @@ def embedding_model(
         of unit Euclidean norm. Its output layers bear the levels' names.
 
     Raises:
-        ValueError: an unknown backbone or level, a repeated level or none, or a bad size.
+        ValueError: an unknown backbone, layout or level, a repeated level or none, or a bad size.
+        ImportError: a KerasCV backbone, and KerasCV is not installed.
     """
-    if backbone not in BACKBONES:
-        raise ValueError(f"unknown backbone {backbone!r}; known are: {', '.join(BACKBONES)}")
+    parts = find_backbone(backbone)
+    if layout is not None and layout not in parts.layouts:
+        known = f"layout must be one of {', '.join(parts.layouts)}" if parts.layouts else "it has no layouts"
+        raise ValueError(f"{backbone}: {known}; got layout={layout!r}")
     if not levels or len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
         raise ValueError(f"levels must be some of {', '.join(LEVELS)}, each once; got {tuple(levels)}")
-    parts = BACKBONES[backbone]
     embedding_dim = parts.embedding_dim if embedding_dim is None else embedding_dim
     if embedding_dim < 1:
         raise ValueError(f"embedding_dim must be at least 1; got {embedding_dim}")
-    trunk = parts.trunk(parts.input_shape if input_shape is None else input_shape)
+    variant = {} if layout is None else {"layout": layout}
+    trunk = parts.trunk(parts.input_shape if input_shape is None else input_shape, **variant)
     outputs = {}
     for level in levels:
         features = parts.head(level, trunk.output[parts.taps[level]], embedding_dim)
         # Half precision can't hold a unit norm: normalise in float32 under every policy.
         outputs[level] = keras.layers.UnitNormalization(name=level, dtype="float32")(features)
-    return keras.Model(trunk.input, outputs, name=f"{backbone}_embedding")
+    return keras.Model(trunk.input, outputs, name=f"{backbone.replace(':', '_')}_embedding")
+
+
+def find_backbone(name: str) -> Backbone:
+    """The backbone of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name.startswith(PREFIX):
+        return keras_cv_backbone(name.removeprefix(PREFIX))
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; known are: {', '.join(BACKBONES)}, {PREFIX}PRESET")
+    return BACKBONES[name]

@@ -1,8 +1,21 @@
 """How does a model learn?"""
 
+from rll_tf.training.build import build
 from rll_tf.training.embed import CONCAT, embed, evaluate, evaluate_embeddings
+from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.run import Run
 from rll_tf.training.settings import Settings
-from rll_tf.training.train import build, train
+from rll_tf.training.train import train
 
-__all__ = ["CONCAT", "Run", "Settings", "build", "embed", "evaluate", "evaluate_embeddings", "train"]
+__all__ = [
+    "CONCAT",
+    "CaffeSGD",
+    "Run",
+    "Settings",
+    "build",
+    "embed",
+    "evaluate",
+    "evaluate_embeddings",
+    "step_schedule",
+    "train",
+]

@@ -67,6 +67,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate and save."""
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.log.step}
+        row["updates"] = int(self.model.optimizer.iterations)
         row["loss"] = sum(self.log.losses) / len(self.log.losses)
         self.log.losses.clear()
         best_before = best_epoch(self.run, self.metric)

@@ -11,6 +11,15 @@ from typing import Any
 
 from rll_tf.data import Augmentation, Preprocessing
 
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+# What networks take: pixels of 0 to 255 less a mean, divided by a scale.
+PIXELS: dict[str, dict[str, Any]] = {
+    "unit": {"mean": (127.5, 127.5, 127.5), "scale": 127.5, "bgr": False},
+    "caffe": {"mean": (104.0, 117.0, 123.0), "scale": 1.0, "bgr": True},
+    "pytorch": {"mean": (104.0, 117.0, 128.0), "scale": 1.0, "bgr": True},
+    "byte": {"mean": (0.0, 0.0, 0.0), "scale": 1.0, "bgr": False},
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -18,15 +27,24 @@ class Settings:
 
     Args:
         backbone: a name in `rll_tf.models.BACKBONES`.
+        layout: which of the backbone's variants, where it has several; None is its first.
+        weights: a file for `rll_tf.models.load_pretrained`; None draws them from the seed.
+        pixels: what the network takes, see `PIXELS`; None is what belongs to the weights' file, otherwise to
+            the backbone.
+        precision: a name in `PRECISIONS`; embeddings and loss are float32 in each.
+        jit: whether to compile steps with XLA.
         levels: the embeddings to train, each with a `RankedListLoss` of its own, weight 1 each.
         embedding_dim: numbers in each level's embedding; None is the backbone's default.
         input_px: side of the square that the network sees.
         resize_px: side to which pictures are resized before cropping; None is `input_px`, no crop.
-        alpha, margin, temperature: of the loss (α, m and T in the paper).
+        alpha, margin, temperature, variant: of the loss (α, m and T in the paper).
         classes_per_batch, images_per_class: C and K of a batch.
         steps: how many batches to train on.
-        learning_rate: at the start; it falls to zero along half a cosine over `steps`.
-        momentum: of SGD.
+        learning_rate: at the start; it falls to zero along half a cosine over `steps`, unless halved.
+        halve_every_steps: halve the rate after each so many steps, instead of the cosine.
+        momentum, weight_decay: of SGD as in Caffe.
+        new_layers_rate: how many times faster the new layers learn, whose outputs are the embeddings.
+        freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are.
         validate_every_steps: how often to validate and to save a checkpoint.
         validation_share: share of the training classes held out for validation, where the data set has no
             validation split of its own.
@@ -36,17 +54,27 @@ class Settings:
 
     backbone: str = "convnet"
     levels: tuple[str, ...] = ("low", "mid", "high")
+    layout: str | None = None
+    weights: str | None = None
+    pixels: str | None = None
+    precision: str = "float32"
+    jit: bool = False
     embedding_dim: int | None = None
     input_px: int = 48
     resize_px: int | None = None
     alpha: float = 1.2
     margin: float = 0.4
     temperature: float = 10.0
+    variant: str = "paper"
     classes_per_batch: int = 60
     images_per_class: int = 3
     steps: int = 600
     learning_rate: float = 0.01
+    halve_every_steps: int | None = None
     momentum: float = 0.9
+    weight_decay: float = 0.0
+    new_layers_rate: float = 1.0
+    freeze_batch_norm: bool = False
     validate_every_steps: int = 100
     validation_share: float = 0.15
     mirror: bool = False
@@ -61,7 +89,22 @@ class Settings:
         for name in ("steps", "validate_every_steps", "classes_per_batch", "images_per_class"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("rotate_degrees", "zoom", "stretch", "shear", "shift", "seed"):
+        if self.halve_every_steps is not None and self.halve_every_steps < 1:
+            raise ValueError(f"halve_every_steps must be at least 1; got {self.halve_every_steps}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+        if self.pixels is not None and self.pixels not in PIXELS:
+            raise ValueError(f"pixels must be one of {', '.join(PIXELS)}; got {self.pixels!r}")
+        not_negative = (
+            "weight_decay",
+            "new_layers_rate",
+            "rotate_degrees",
+            "zoom",
+            "stretch",
+            "shear",
+            "shift",
+        )
+        for name in (*not_negative, "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         if not self.learning_rate > 0:
@@ -75,7 +118,12 @@ class Settings:
     def preprocessing(self) -> Preprocessing:
         """How pictures become the network's input."""
         resize_px = self.input_px if self.resize_px is None else self.resize_px
-        return Preprocessing(self.input_px, resize_px)
+        pixels = self.pixels
+        if pixels is None:
+            backbone = self.backbone.partition(":")[0]
+            # KerasCV's backbones bring their own scaling.
+            pixels = {"inception_bn": "caffe", "keras_cv": "byte"}.get(backbone, "unit")
+        return Preprocessing(self.input_px, resize_px, **PIXELS[pixels])
 
     @property
     def augmentation(self) -> Augmentation:

@@ -16,13 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from rll_tf.data import Catalogue, class_balanced_batches, name_corrupt, training_batches
-from rll_tf.losses import RankedListLoss
-from rll_tf.models import embedding_model
+from rll_tf.models import pretrained_origin
+from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
 from rll_tf.training.embed import CONCAT, evaluate
 from rll_tf.training.files import write_json
 from rll_tf.training.run import Run
-from rll_tf.training.settings import Settings
+from rll_tf.training.settings import PIXELS, Settings
 
 # The best model is the one whose concatenated embedding has the highest MAP@R on the validation classes: with
 # a few dozen of them Recall@1 is too coarse to tell checkpoints apart.
@@ -64,6 +64,9 @@ def train(
         catalogue = catalogue.hold_out(settings.validation_share, settings.seed)
     pictures = catalogue.select("train")
     held_out = catalogue.select("validation") if "validation" in catalogue.splits else None
+    if settings.weights is not None and settings.pixels is None:
+        origin = pretrained_origin(settings.weights)
+        settings = dataclasses.replace(settings, pixels=origin if origin in PIXELS else None)
     settings = _adapt(settings, pictures, held_out, fixed)
     if resume:
         run = Run.open(folder)
@@ -146,32 +149,14 @@ def _begin(settings: Settings, run: Run) -> tuple[keras.Model, int]:
     """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
     if run.last_file.is_file():
         model = keras.models.load_model(run.last_file)
-        step = int(model.optimizer.iterations)
+        updates = int(model.optimizer.iterations)
+        # Loss scaling leaves out the update of a step that overflowed; the step counts all the same.
+        step = next((row["step"] for row in reversed(run.epochs()) if row.get("updates") == updates), updates)
         print(f"continuing after step {step}")
     else:
         model, step = build(settings), 0
     run.rewind(step)
     return model, step
-
-
-def build(settings: Settings) -> keras.Model:
-    """A compiled model with fresh weights, drawn from the settings' seed."""
-    keras.utils.set_random_seed(settings.seed)
-    model = embedding_model(
-        settings.backbone,
-        settings.levels,
-        settings.embedding_dim,
-        input_shape=(settings.input_px, settings.input_px, 3),
-    )
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
-    loss = {
-        level: RankedListLoss(settings.alpha, settings.margin, settings.temperature)
-        for level in settings.levels
-    }
-    optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
-    # XLA makes a step of these convolutions slower on a CPU.
-    model.compile(optimizer, loss, jit_compile=False)
-    return model
 
 
 def _fit(

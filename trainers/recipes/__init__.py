@@ -9,7 +9,23 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-RECIPES = ("convnet", "glyphs")
+RECIPES = (
+    "convnet",
+    "glyphs",
+    "inception_bn",
+    "cub200",
+    "cub200_2019",
+    "cub200_2020",
+    "cars196",
+    "cars196_2019",
+    "cars196_2020",
+    "sop",
+    "sop_2019",
+    "sop_2020",
+    "inshop",
+    "inshop_2019",
+    "inshop_2020",
+)
 
 
 def check_recipe(name: str) -> None:

@@ -1,0 +1,261 @@
+"""Layers with Caffe's arithmetic of padding and pooling, in ops that are fast on CPU and GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+PACKAGE = "rll_tf"
+
+
+def conv_pads(size: int, kernel: int, stride: int, pad: int) -> tuple[int, int]:
+    """Caffe's convolution pads both ends alike and rounds down; what no window reaches is dropped."""
+    windows = (size + 2 * pad - kernel) // stride + 1
+    return pad, (windows - 1) * stride + kernel - size - pad
+
+
+def pool_pads(size: int, kernel: int, stride: int, pad: int) -> tuple[int, int]:
+    """Caffe's pooling rounds up: the last window may hang over the far end, but must begin before it."""
+    windows = max(0, -(-(size + 2 * pad - kernel) // stride)) + 1
+    if pad and (windows - 1) * stride >= size + pad:
+        windows -= 1
+    return pad, (windows - 1) * stride + kernel - size - pad
+
+
+def pool_counts(size: int, kernel: int, stride: int, pad: int) -> np.ndarray:
+    """How many cells each of Caffe's average windows divides by: those on `pad` count, those beyond don't."""
+    near, far = pool_pads(size, kernel, stride, pad)
+    first = np.arange(0, size + near + far - kernel + 1, stride) - pad
+    return np.minimum(first + kernel, size + pad) - first
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Kernel(keras.layers.Layer):
+    """Holds the kernel of a bias-free convolution that another layer computes together with its siblings.
+
+    Args:
+        filters: output channels.
+        kernel_px: side of the square kernel.
+
+    The layer's output is its kernel, [kernel_px, kernel_px, channels, filters]; of its input only the number
+    of channels matters.
+    """
+
+    def __init__(self, filters: int, kernel_px: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.filters, self.kernel_px = filters, kernel_px
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the kernel."""
+        self.kernel = self.add_weight(
+            shape=(self.kernel_px, self.kernel_px, input_shape[-1], self.filters),
+            initializer="he_normal",
+            name="kernel",
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The kernel, in the compute dtype."""
+        return keras.ops.convert_to_tensor(self.kernel)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The kernel's shape."""
+        return (self.kernel_px, self.kernel_px, input_shape[-1], self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "filters": self.filters, "kernel_px": self.kernel_px}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Convolution(Kernel):
+    """A bias-free convolution, [B, h, w, channels] -> [B, h', w', filters], padded as Caffe does.
+
+    TensorFlow's `same` puts the odd pixel of an even-sided input on the other end when the stride is 2.
+    """
+
+    def __init__(
+        self, filters: int, kernel_px: int = 1, stride: int = 1, pad: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(filters, kernel_px, **kwargs)
+        self.stride, self.pad = stride, pad
+
+    def _pads(self, shape: tuple[int | None, ...]) -> list[tuple[int, int]]:
+        return [conv_pads(size, self.kernel_px, self.stride, self.pad) for size in _sides(shape, self.name)]
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Convolve."""
+        pads = self._pads(inputs.shape)
+        # The far pad is negative where the stride skips the last pixels.
+        padding: Any = _tf_padding(inputs.shape, pads, self.kernel_px, self.stride)
+        if padding is None:
+            padding = [[0, 0], *([max(0, end) for end in pad] for pad in pads), [0, 0]]
+        return tf.nn.conv2d(inputs, keras.ops.convert_to_tensor(self.kernel), self.stride, padding)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[B, h', w', filters]."""
+        sides = _windows(input_shape, self._pads(input_shape), self.kernel_px, self.stride)
+        return (input_shape[0], *sides, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "stride": self.stride, "pad": self.pad}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SharedConvolution(keras.layers.Layer):
+    """Several 1×1 convolutions of one input as one: `[x, kernel, kernel, …]` -> `[y, y, …]`.
+
+    Reads `x` once instead of once a branch, and its gradient is one matrix product instead of a sum of some.
+    It has no weights: each kernel comes from its own, named `Kernel`.
+    """
+
+    def call(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Convolve with the concatenated kernels, then split."""
+        features, *kernels = inputs
+        outputs = tf.nn.conv2d(features, tf.concat(kernels, -1), 1, "VALID")
+        return tf.split(outputs, [kernel.shape[-1] for kernel in kernels], -1)
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> list[tuple[int | None, ...]]:
+        """One [B, h, w, filters] a kernel."""
+        features, *kernels = input_shape
+        return [(*features[:-1], kernel[-1]) for kernel in kernels]
+
+
+class _Pooling(keras.layers.Layer):
+    """Caffe's pooling windows over [B, h, w, channels]; `pad` is one number or one for each side."""
+
+    def __init__(self, kernel_px: int, stride: int, pad: int | tuple[int, int] = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel_px, self.stride = kernel_px, stride
+        self.pad = (pad, pad) if isinstance(pad, int) else tuple(pad)
+
+    def _pads(self, shape: tuple[int | None, ...]) -> list[tuple[int, int]]:
+        return [
+            pool_pads(size, self.kernel_px, self.stride, pad)
+            for size, pad in zip(_sides(shape, self.name), self.pad, strict=True)
+        ]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[B, h', w', channels]."""
+        sides = _windows(input_shape, self._pads(input_shape), self.kernel_px, self.stride)
+        return (input_shape[0], *sides, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        config = {"kernel_px": self.kernel_px, "stride": self.stride, "pad": self.pad}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaxPooling(_Pooling):
+    """The largest value in each window; padding never wins."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pool."""
+        pads = self._pads(inputs.shape)
+        padding = _tf_padding(inputs.shape, pads, self.kernel_px, self.stride)
+        if padding is None:
+            # XLA has no pooling with explicit padding.
+            lowest = tf.constant(-np.inf, inputs.dtype)
+            inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)], constant_values=lowest)
+            padding = "VALID"
+        return tf.nn.max_pool2d(inputs, self.kernel_px, self.stride, padding)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class AveragePooling(_Pooling):
+    """The mean of each window, zeros on the padding included; TensorFlow's `same` leaves them out."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pool."""
+        pads = self._pads(inputs.shape)
+        counts = np.outer(
+            *(
+                pool_counts(size, self.kernel_px, self.stride, pad)
+                for size, pad in zip(inputs.shape[1:3], self.pad, strict=True)
+            )
+        )
+        if any(sum(pad) for pad in pads):
+            inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)])
+        means = tf.nn.avg_pool2d(inputs, self.kernel_px, self.stride, "VALID")
+        if (counts == self.kernel_px**2).all():
+            return means
+        return means * tf.constant(self.kernel_px**2 / counts[..., None], means.dtype)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch normalisation over the last axis of [B, h, w, channels] or [B, channels], as one fused op.
+
+    Keras composes it of a dozen passes over the activations. As in Caffe, the moving variance is the unbiased
+    one. With `trainable = False` it is frozen: the moving statistics are used in training too, and stay.
+    Half-precision input is normalised with float32 statistics, scale and offset.
+
+    Caffe's moving average keeps 0.999 by default, the PyTorch port's 0.9, as here: it forgets where it began
+    within a short run.
+    """
+
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Normalise; in training also update the moving statistics."""
+        if not self.trainable:
+            return super().call(inputs, training=training, mask=mask)
+        features = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
+        moving = {} if training else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            features,
+            self.gamma.value,
+            self.beta.value,
+            **moving,
+            epsilon=self.epsilon,
+            is_training=bool(training),
+        )
+        if training:
+            for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                statistic.assign(statistic.value * self.momentum + value * (1 - self.momentum))
+        return outputs if len(inputs.shape) == 4 else outputs[:, 0, 0, :]
+
+
+def freeze_batch_norm(model: keras.Model) -> keras.Model:
+    """Fix every batch normalisation of `model`: its moving statistics, scales and offsets stay as they are.
+
+    Training then normalises exactly as inference does. Compile the model after this call.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    return model
+
+
+def _sides(shape: tuple[int | None, ...], name: str) -> tuple[int, int]:
+    height, width = shape[1:3]
+    if height is None or width is None:
+        raise ValueError(f"{name} needs an input of known height and width; got shape {tuple(shape)}")
+    return height, width
+
+
+def _windows(
+    shape: tuple[int | None, ...], pads: list[tuple[int, int]], kernel: int, stride: int
+) -> list[int]:
+    sides = zip(_sides(shape, "pooling"), pads, strict=True)
+    return [(size + near + far - kernel) // stride + 1 for size, (near, far) in sides]
+
+
+def _tf_padding(
+    shape: tuple[int | None, ...], pads: list[tuple[int, int]], kernel: int, stride: int
+) -> str | None:
+    """The name of TensorFlow's padding that equals `pads`, if one does."""
+    if all(near == 0 and far <= 0 for near, far in pads):
+        return "VALID"
+    same = []
+    for size in _sides(shape, "padding"):
+        total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+        same.append((total // 2, total - total // 2))
+    return "SAME" if same == pads else None

@@ -1,0 +1,289 @@
+"""Weight files: every format, every tensor accounted for, nothing run."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from rll_tf.models import embedding_model, load_pretrained
+from rll_tf.models.inception_bn import weighted_layers
+from rll_tf.models.weights.naming import CAFFE, PYTORCH
+
+NEW = ("loss1_fc_bn_sc_fc",)
+
+
+@pytest.fixture(scope="module")
+def low():
+    """A small model: trunk up to 3c, the low head."""
+    return embedding_model("inception_bn", ["low"], 8, input_shape=(75, 75, 3))
+
+
+@pytest.fixture(scope="module")
+def fresh(low):
+    """Its weights before any loading."""
+    return [weight.numpy() for weight in low.weights]
+
+
+@pytest.fixture
+def model(low, fresh):
+    """The model with these weights."""
+    for weight, value in zip(low.weights, fresh, strict=True):
+        weight.assign(value)
+    return low
+
+
+def tensors_of(model, naming):
+    """Random tensors for every layer of the model under an origin's names."""
+    rng, tensors = np.random.default_rng(1), {}
+    layers = {layer.name: layer for layer in model.layers}
+    for name, has_norm in weighted_layers():
+        layer = layers.get(name.replace("/", "_"))
+        if layer is None or (name.startswith("loss") and not naming.has_heads):
+            continue
+        names = naming.tensors(name, has_norm)
+        *sides, inputs, outputs = layer.kernel.shape
+        tensors[names.pop("kernel")] = rng.normal(size=(outputs, inputs, *sides)).astype(np.float32)
+        if naming is CAFFE or not has_norm:
+            del names["bias"]
+        for role, tensor in names.items():
+            size = 1 if role == "factor" else outputs
+            tensors[tensor] = rng.uniform(1, 2, size).astype(np.float32)
+    return tensors
+
+
+def blobs(tensors):
+    """`layer/number` -> layer: [blobs]."""
+    layers = {}
+    for name in sorted(tensors):
+        layers.setdefault(name.rpartition("/")[0], []).append(tensors[name])
+    return layers
+
+
+def write(file, tensors):
+    """Write tensors in the format that the file's name asks for."""
+    if file.suffix == ".caffemodel":
+        reference.write_caffemodel(file, blobs(tensors), old="old" in file.name)
+    elif file.suffix == ".pth":
+        reference.write_pth(file, tensors, legacy="old" in file.name)
+    elif file.suffix == ".safetensors":
+        reference.write_safetensors(file, tensors)
+    else:
+        np.savez(file, **tensors)
+    return file
+
+
+def assert_unchanged(model, fresh):
+    """No weight has moved."""
+    for weight, value in zip(model.weights, fresh, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+@pytest.mark.parametrize("name", ["new.caffemodel", "old.caffemodel", "a.npz", "a.safetensors"])
+def test_caffes_tensors_in_every_format(name, model, tmp_path):
+    """Kernels are transposed, statistics divided by their factor, the head's columns put in this order."""
+    tensors = tensors_of(model, CAFFE)
+    result = load_pretrained(model, write(tmp_path / name, tensors))
+    assert (result.origin, result.mean, result.bgr, result.scale) == ("caffe", CAFFE.mean, True, 1)
+    assert result.new_layers == ()
+    layer, norm = model.get_layer("inception_3b_3x3"), model.get_layer("inception_3b_3x3_bn")
+    np.testing.assert_array_equal(layer.kernel, tensors["inception_3b/3x3/0"].transpose(2, 3, 1, 0))
+    factor = tensors["inception_3b/3x3/bn/2"]
+    np.testing.assert_allclose(norm.moving_mean, tensors["inception_3b/3x3/bn/0"] / factor, rtol=1e-6)
+    np.testing.assert_allclose(norm.moving_variance, tensors["inception_3b/3x3/bn/1"] / factor, rtol=1e-6)
+    np.testing.assert_array_equal(norm.gamma, tensors["inception_3b/3x3/bn/sc/0"])
+    np.testing.assert_array_equal(norm.beta, tensors["inception_3b/3x3/bn/sc/1"])
+    np.testing.assert_array_equal(model.get_layer(NEW[0]).kernel, tensors["loss1/fc/bn/sc/fc/0"].T)
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth", "a.npz", "a.safetensors"])
+def test_the_pytorch_ports_tensors_in_every_format(name, model, fresh, tmp_path):
+    """A convolution's bias goes into the moving mean; the heads, absent there, stay and are listed."""
+    tensors = tensors_of(model, PYTORCH)
+    tensors["conv2_3x3_bn.num_batches_tracked"] = np.array(3, np.int64)
+    tensors["last_linear.weight"] = np.zeros([10, 8], np.float32)
+    result = load_pretrained(model, write(tmp_path / name, tensors))
+    assert (result.origin, result.mean) == ("pytorch", PYTORCH.mean)
+    assert result.new_layers == ("loss1_conv", "loss1_fc", *NEW)
+    norm = model.get_layer("inception_3a_double3x3b_bn")
+    mean = tensors["inception_3a_double_3x3_2_bn.running_mean"] - tensors["inception_3a_double_3x3_2.bias"]
+    np.testing.assert_allclose(norm.moving_mean, mean, rtol=1e-6)
+    for weight, value in zip(model.weights, fresh, strict=True):
+        assert np.array_equal(weight, value) == weight.path.startswith("loss1")
+
+
+def test_a_file_from_imagenet(model, tmp_path):
+    """Classifiers are dropped, other levels' tensors listed as unused, the new dense layer as new."""
+    tensors = tensors_of(model, CAFFE)
+    del tensors["loss1/fc/bn/sc/fc/0"]
+    tensors |= {"loss1/classifier/0": np.zeros([10, 1024]), "loss1/classifier/1": np.zeros(10)}
+    tensors["inception_5b/1x1/0"] = np.zeros([352, 1024, 1, 1])
+    result = load_pretrained(model, write(tmp_path / "imagenet.caffemodel", tensors))
+    assert result.new_layers == NEW
+    assert result.unused == ("inception_5b/1x1/0",)
+
+
+@pytest.mark.parametrize("suffix", [".caffemodel", ".pth"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "{kernel} is missing"),
+        ("norm", "{mean} is missing"),
+        ("extra", "extra/0 is not part of the network"),
+        ("misshapen", r"{kernel} must have shape \(64, 64, 1, 1\); got \(64, 63, 1, 1\)"),
+    ],
+)
+def test_every_tensor_is_accounted_for(suffix, change, message, model, fresh, tmp_path):
+    """A missing, extra or misshapen tensor is named, and no weight is set."""
+    naming = CAFFE if suffix == ".caffemodel" else PYTORCH
+    names, tensors = naming.tensors("conv2/3x3_reduce", True), tensors_of(model, naming)
+    if change == "missing":
+        del tensors[names["kernel"]]
+    elif change == "norm":
+        # A .caffemodel numbers a layer's blobs, so that only all of them can be missing.
+        for role in ("moving_mean", "moving_variance", "factor"):
+            tensors.pop(names.get(role), None)
+    elif change == "extra":
+        tensors["extra/0"] = np.zeros(3, np.float32)
+    else:
+        tensors[names["kernel"]] = tensors[names["kernel"]][:, :63]
+    message = message.format(kernel=names["kernel"], mean=names["moving_mean"])
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(model, write(tmp_path / f"wrong{suffix}", tensors))
+    assert_unchanged(model, fresh)
+
+
+def test_the_wrong_layout_is_named(tmp_path):
+    """A file of the port for a model of the caffe layout."""
+    levels, shape = ["high"], (75, 75, 3)
+    theirs = embedding_model("inception_bn", levels, 8, layout="pytorch", input_shape=shape)
+    file = write(tmp_path / "bn_inception.pth", tensors_of(theirs, PYTORCH))
+    message = (
+        r"4c_pool_proj.weight must have shape \(96,.* of layout 'pytorch', the model is of layout 'caffe'"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(embedding_model("inception_bn", levels, 8, input_shape=shape), file)
+
+
+@pytest.mark.parametrize(
+    "name", ["new.caffemodel", "new.pth", "old.pth", "a.npz", "a.safetensors", "a.keras", "a.weights.h5"]
+)
+@pytest.mark.parametrize("share", [0, 0.0001, 0.3, 0.999])
+def test_a_truncated_file_is_refused(name, share, model, fresh, tmp_path):
+    """Wherever it breaks off, the error names the file, and no weight is set."""
+    file = tmp_path / name
+    if "keras" in name:
+        model.save(file)
+    elif "h5" in name:
+        model.save_weights(file)
+    else:
+        write(file, tensors_of(model, CAFFE if "caffe" in name else PYTORCH))
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ValueError, match=name):
+        load_pretrained(model, file)
+    assert_unchanged(model, fresh)
+
+
+class Hostile:
+    """Pickles into a call that leaves a file behind."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (exec, (f"open({str(self.file)!r}, 'w').close()",))
+
+
+@pytest.mark.parametrize("place", ["zip", "legacy", "npz"])
+def test_a_pickle_that_runs_code_is_refused(place, model, fresh, tmp_path):
+    """The error tells what it asked for; nothing is run."""
+    proof, file = tmp_path / "proof", tmp_path / ("a.npz" if place == "npz" else "a.pth")
+    hostile = {"conv1_7x7_s2.weight": Hostile(proof)}
+    if place == "npz":
+        np.savez(file, **{"conv1_7x7_s2.weight": np.array([hostile], object)})
+        message = "allow_pickle=False"
+    else:
+        message = r"asks for __builtin__\.exec, .* nothing of it was run"
+        reference.write_pth(file, {}, legacy=place == "legacy", content=pickle.dumps(hostile, 2))
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(model, file)
+    assert not proof.exists()
+    assert_unchanged(model, fresh)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "message"),
+    [
+        ((2, 3), (3, 1), "reaches beyond"),
+        ((10**12,), (0,), "reaches beyond"),
+        ((2,), (-1,), "has shape"),
+    ],
+)
+def test_a_tensor_stays_within_its_storage(shape, strides, message, model, tmp_path):
+    """A file can't have memory read that isn't its own, nor more made than it holds."""
+    file = tmp_path / "a.pth"
+    array = np.zeros(5, np.float32)
+    content = reference.pickled_state_dict({"conv1_7x7_s2.weight": array}, shape, strides)
+    reference.write_pth(file, {"a": array}, content=content)
+    with pytest.raises(ValueError, match=f"conv1_7x7_s2.weight: .*{message}"):
+        load_pretrained(model, file)
+
+
+def test_real_pytorch_files(model, tmp_path):
+    """Both of PyTorch's formats, as PyTorch writes them."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    tensors = tensors_of(model, PYTORCH)
+    for legacy in (False, True):
+        file = tmp_path / "a.pth"
+        state = {name: torch.from_numpy(array) for name, array in tensors.items()}
+        torch.save(state, file, _use_new_zipfile_serialization=not legacy)
+        load_pretrained(model, file)
+        kernel = model.get_layer("conv2_3x3").kernel
+        np.testing.assert_array_equal(kernel, tensors["conv2_3x3.weight"].transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
+@pytest.mark.parametrize("backbone", ["convnet", "inception_bn"])
+def test_keras_weights(name, backbone, model, tmp_path):
+    """A Keras model's own weights, of any backbone; they don't tell the preprocessing."""
+    target = model if backbone == "inception_bn" else embedding_model(backbone, embedding_dim=8)
+    wanted = [np.full(weight.shape, number, np.float32) for number, weight in enumerate(target.weights)]
+    source = keras.models.clone_model(target)
+    source.set_weights(wanted)
+    file = tmp_path / name
+    if name.endswith(".npz"):
+        np.savez(file, **{weight.path: weight for weight in source.weights})
+    elif name.endswith(".keras"):
+        source.save(file)
+    else:
+        source.save_weights(file)
+    result = load_pretrained(target, file)
+    assert (result.origin, result.mean, result.new_layers) == ("keras", None, ())
+    assert_unchanged(target, wanted)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
+def test_keras_weights_of_another_model_are_refused(name, model, fresh, tmp_path):
+    """Each has its message, and no weight is set."""
+    other = embedding_model("convnet", embedding_dim=8)
+    file = tmp_path / name
+    if name.endswith(".npz"):
+        np.savez(file, **{weight.path: weight for weight in other.weights})
+    elif name.endswith(".keras"):
+        other.save(file)
+    else:
+        other.save_weights(file)
+    with pytest.raises(ValueError, match=f"{name} doesn't fit the model"):
+        load_pretrained(model, file)
+    assert_unchanged(model, fresh)
+
+
+def test_other_files_are_refused(model, tmp_path):
+    """No file, and a format nobody knows."""
+    with pytest.raises(FileNotFoundError, match=r"no file of weights at .*a\.pth"):
+        load_pretrained(model, tmp_path / "a.pth")
+    (tmp_path / "a.bin").touch()
+    with pytest.raises(ValueError, match=r"formats \.caffemodel, .*; got a\.bin"):
+        load_pretrained(model, tmp_path / "a.bin")

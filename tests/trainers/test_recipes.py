@@ -1,0 +1,40 @@
+"""Recipes: each opens, tells what it needs, and is what the paper or the release says."""
+
+import dataclasses
+
+import pytest
+
+from rll_tf.training import Settings
+from trainers.recipes import RECIPES, open_recipe, paper
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_opens_and_gives_its_command(name):
+    """Settings, a data set, and the exact command in the docstring."""
+    module = open_recipe(name)
+    assert isinstance(module.SETTINGS, Settings)
+    assert module.DATA
+    assert f"rll train {name}" in module.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "steps"), [("cub200", 1e-3, 10_000), ("cars196", 1e-2, 10_000), ("sop", 1e-2, 16_000)]
+)
+def test_the_papers_recipes_differ_where_the_paper_says(name, rate, steps):
+    """Section 4.1; everything but the rate, its schedule and the steps is common."""
+    settings = open_recipe(name).SETTINGS
+    assert (settings.learning_rate, settings.steps) == (rate, steps)
+    assert (settings.alpha, settings.margin, settings.temperature, settings.variant) == (
+        1.2,
+        0.4,
+        10,
+        "paper",
+    )
+    common = dict(learning_rate=rate, steps=steps, halve_every_steps=settings.halve_every_steps)
+    assert settings == dataclasses.replace(paper.SETTINGS, **common)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith(("_2019", "_2020"))])
+def test_releases_use_their_own_loss(name):
+    """By the variant's name."""
+    assert open_recipe(name).SETTINGS.variant == f"release{name[-4:]}"

@@ -1,0 +1,99 @@
+"""From settings to a compiled model: precision, pretrained weights, rates."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rll_tf.models import pretrained_origin
+from rll_tf.models.inception_bn import keras_name, weighted_layers
+from rll_tf.models.weights.naming import PYTORCH
+from rll_tf.training import Settings, build
+
+SMALL = {"backbone": "inception_bn", "input_px": 75, "embedding_dim": 16, "steps": 10, "learning_rate": 0.001}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Six pictures of two classes, smooth enough to differ as pictures do."""
+    noise = np.random.default_rng(0).uniform(-120, 120, [6, 5, 5, 3]).astype(np.float32)
+    return tf.image.resize(noise, [75, 75], "bicubic").numpy()
+
+
+@pytest.fixture(scope="module")
+def reference(pictures):
+    """Weights, with statistics of these pictures, and their embeddings in float32."""
+    model = build(Settings(**SMALL))
+    for _ in range(20):
+        model(pictures, training=True)
+    return model.get_weights(), model(pictures)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_each_precision_trains_and_agrees(precision, pictures, reference):
+    """The same weights' embeddings within 2e-2 in cosine distance; a step is finite, rows of unit norm."""
+    weights, wanted = reference
+    model = build(Settings(**SMALL, precision=precision))
+    assert model.get_layer("conv2_3x3").compute_dtype == precision.removeprefix("mixed_")
+    assert keras.config.dtype_policy().name == "float32"
+    model.set_weights(weights)
+    # Tracing a graph of the whole network three times would be most of the time.
+    model.run_eagerly = True
+    for level, embedding in model(pictures).items():
+        assert embedding.dtype == "float32"
+        assert np.sum(embedding * wanted[level], axis=1).min() > 1 - 2e-2
+    labels = dict.fromkeys(wanted, np.array([0, 0, 0, 1, 1, 1]))
+    losses = model.train_on_batch(pictures, labels, return_dict=True)
+    assert all(np.isfinite(value) for value in losses.values())
+    assert int(model.optimizer.iterations) == 1 or precision == "mixed_float16"
+    for embedding in model(pictures).values():
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
+
+
+def write_ports_weights(file, model):
+    """Ones under the PyTorch port's names, for the layers of the model's trunk."""
+    layers, tensors = {layer.name: layer for layer in model.layers}, {}
+    for name, has_norm in weighted_layers():
+        layer = layers.get(keras_name(name))
+        if layer is not None and not name.startswith("loss"):
+            names = PYTORCH.tensors(name, has_norm)
+            tensors |= {names[role]: np.ones(layer.kernel.shape[-1]) for role in names}
+            tensors[names["kernel"]] = np.ones(layer.kernel.shape[::-1])
+    np.savez(file, **tensors)
+    return file
+
+
+def test_pretrained_weights_bring_their_pixels(tmp_path):
+    """The mean of the file's origin is asked for, and every layer that it lacks learns faster."""
+    settings = Settings(**{**SMALL, "levels": ("low",)}, new_layers_rate=10.0)
+    file = write_ports_weights(tmp_path / "a.npz", build(settings))
+    assert pretrained_origin(file) == "pytorch"
+    with pytest.raises(
+        ValueError, match=r"pytorch origin need pixels=pytorch; got mean \(104.0, 117.0, 123.0\)"
+    ):
+        build(settings.override([f"weights={file}"]))
+    model = build(settings.override([f"weights={file}", "pixels=pytorch"]))
+    assert model.optimizer.multipliers == dict.fromkeys(["loss1_fc_bn_sc_fc", "loss1_conv", "loss1_fc"], 10)
+
+
+def test_rates():
+    """A cosine, or halved after every so many steps."""
+    rates = build(Settings(steps=10, learning_rate=0.8)).optimizer._learning_rate
+    assert [round(float(rates(step)), 3) for step in (0, 5, 10)] == [0.8, 0.4, 0.0]
+    rates = build(Settings(learning_rate=0.8, halve_every_steps=4)).optimizer._learning_rate
+    assert [round(float(rates(step)), 3) for step in (0, 3, 4, 8)] == [0.8, 0.8, 0.4, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("precision=half", "must be one of float32, mixed_float16, mixed_bfloat16; got 'half'"),
+        ("pixels=rgb", "must be one of unit, caffe, pytorch, byte; got 'rgb'"),
+        ("halve_every_steps=0", "halve_every_steps must be at least 1; got 0"),
+        ("weight_decay=-1", "weight_decay must not be negative; got -1"),
+    ],
+)
+def test_bad_settings_are_refused(assignment, message):
+    """Each has its own message."""
+    with pytest.raises(ValueError, match=message):
+        Settings().override([assignment])
