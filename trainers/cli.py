@@ -92,7 +92,8 @@ def _complain(message: str, status: int) -> int:
 def rll() -> None:
     """Ranked List Loss: train, judge, export and ask an embedding of pictures.
 
-    SPEC names a data set: glyphs, digits or folder:PATH. Set RLL_DEBUG=1 to see where an error arose
+    SPEC names a data set: glyphs, digits, folder:PATH, cub200[:PATH], cars196[:PATH], sop[:PATH],
+    inshop[:PATH] or tfds:NAME; rll datasets tells more. Set RLL_DEBUG=1 to see where an error arose
     and what TensorFlow says.
     """
 
@@ -226,12 +227,30 @@ def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> No
     ask(model, images, gallery, top)
 
 
-@rll.command()
-def datasets() -> None:
-    """List the data sets: what each is, what it needs, whether it is there."""
-    from trainers.datasets import list_datasets
+@rll.group(invoke_without_command=True)
+@click.pass_context
+def datasets(context: click.Context) -> None:
+    """List the data sets: what each is, what it needs, where it is looked for, whether it is there.
 
-    list_datasets()
+    A benchmark given without a path is looked for in $RLL_DATASETS/NAME, by default
+    ~/.rll_tf/datasets/NAME.
+    """
+    if context.invoked_subcommand is None:
+        from trainers.datasets import list_datasets
+
+        list_datasets()
+
+
+@datasets.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Fetch benchmark NAME into its place; what broke off is continued, sizes and checksums are verified.
+
+    Where no source gives it, the message says what to put where by hand.
+    """
+    from trainers.datasets import fetch as fetch_dataset
+
+    fetch_dataset(name)
 
 
 @rll.command()
