@@ -9,16 +9,16 @@ import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
 
-PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def folder(path: str | os.PathLike[str]) -> Catalogue:
     """Catalogue a folder: a class is every directory that holds pictures, however deep.
 
     A class is named by its path relative to `path` (with `/`); pictures lying in `path` itself are the
-    class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg .jpg .png`, any case). Hidden files and
-    directories are passed over; a directory reached twice through symbolic links is read once. Classes and
-    pictures are in sorted order, so the catalogue does not depend on the file system's.
+    class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg .jpg .png .webp`, any case). Hidden files
+    and directories are passed over; a directory reached twice through symbolic links is read once. Classes
+    and pictures are in sorted order, so the catalogue does not depend on the file system's.
 
     Returns:
         A catalogue of paths without splits: which classes to hold out is the caller's choice.
