@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable
 
 from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, tfds
-from rll_tf.data.catalogue import Catalogue
+from rll_tf.data.cache import PictureCache
+from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.dirty import Skipped, duplicates, report_duplicates, skip_corrupt
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.pipeline import (
     CorruptPictureError,
@@ -24,13 +26,19 @@ __all__ = [
     "Catalogue",
     "ClassBalancedBatches",
     "CorruptPictureError",
+    "PictureCache",
     "Preprocessing",
+    "Skipped",
     "class_balanced_batches",
+    "duplicates",
     "evaluation_batches",
     "load_pictures",
     "name_corrupt",
     "open_dataset",
     "place",
+    "printable",
+    "report_duplicates",
+    "skip_corrupt",
     "training_batches",
 ]
 
