@@ -35,6 +35,13 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.loss
+
+$(VENV)/.bench: $(READY) requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-bench.txt
+	@touch $@
+
 # Renews every pin within the ranges of setup.cfg.
 pins:
 	uv pip compile setup.cfg --extra dev --universal --python-version 3.10 --no-annotate --no-header --upgrade --quiet -o .pins

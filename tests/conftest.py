@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +15,10 @@ from trainers import cli
 
 # `rll train` asks for this in its process; all tests run with it, so that none depends on their order.
 tf.config.experimental.enable_op_determinism()
+
+# No test asserts on time, property tests included.
+hypothesis.settings.register_profile("rll", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("rll")
 
 ROOT = Path(__file__).parent.parent
 TINY = {"input_px": 16, "embedding_dim": 8, "steps": 6, "validate_every_steps": 4, "validation_share": 0.4}
@@ -40,6 +46,12 @@ def rll_process(*arguments):
     """Run a command in a process of its own, as a user does."""
     command = [sys.executable, "-m", "trainers.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    """Every test starts from the same seeds; with determinism asked for, TensorFlow wants one."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,23 @@
 """How a batch of embeddings is judged."""
 
 from rll_tf.losses.keras_loss import RankedListLoss
+from rll_tf.losses.mining import (
+    NegativeCount,
+    NegativeShare,
+    PositiveCount,
+    PositiveShare,
+    mined_counts,
+    mining_metrics,
+)
 from rll_tf.losses.ranked_list import ranked_list_loss
 
-__all__ = ["RankedListLoss", "ranked_list_loss"]
+__all__ = [
+    "NegativeCount",
+    "NegativeShare",
+    "PositiveCount",
+    "PositiveShare",
+    "RankedListLoss",
+    "mined_counts",
+    "mining_metrics",
+    "ranked_list_loss",
+]

@@ -14,13 +14,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from rll_tf.losses.blocks import in_blocks, pair_masks, rows_at_a_time
 from rll_tf.losses.pairwise import RESOLUTION, centred, differences, product, squared_distances, unit_length
 from rll_tf.losses.variants import Parameters
 
-# Rows times columns of a block chosen by itself: 16 MB of float32, which caches hold.
-_BLOCK_ENTRIES = 2**22
-# Fewer rows make the matrix products slow.
-_SMALLEST_BLOCK = 256
 # exp(-T d) with d below the bound needs no larger reference while T times the bound is below this:
 # exp(-60), and the sum of 2^32 ones, are far inside float32.
 _SAFE_EXPONENT = 60.0
@@ -30,11 +27,11 @@ _HEADROOM = 2.0**-24
 
 
 class Judgement(NamedTuple):
-    """One entry a query, all in float64."""
+    """One entry a query."""
 
-    values: tf.Tensor  # [Q] L_i
-    directions: tf.Tensor  # [Q, D] dL_i/df_i
-    log_weights: tf.Tensor  # [Q] log of the sum of the weights of all that i mines
+    values: tf.Tensor  # [Q] float64: L_i
+    directions: tf.Tensor  # [Q, D] in the dtype of the embeddings: dL_i/df_i
+    log_weights: tf.Tensor  # [Q] float64: log of the sum of the weights of all that i mines
 
 
 class Gallery(NamedTuple):
@@ -71,7 +68,7 @@ class Form:
         squared: pairs are judged by half their squared distance.
         flat_positives: all mined positives weigh alike.
         gentle: exp(-T d) stays in range for every mined negative.
-        block_size: how many queries are judged at a time; None chooses.
+        block_size: how many queries are judged at a time; None chooses, `ALL` does not divide.
         dtype: float32 or float64, what distances are computed in.
     """
 
@@ -105,38 +102,32 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
     unit = unit_length(gallery.embeddings)
     centre = centred(gallery.embeddings, unit, form.dtype)
     terms = _terms(numbers, unit, form.dtype)
-    size = gallery.embeddings.shape[0]
-    blocks, block = _division(count, tf.shape(centre)[0] if size is None else size, form.block_size)
 
-    def judge_block(number):  # type: ignore[no-untyped-def]
-        indices = gallery.first + tf.minimum(number * block + tf.range(block), count - 1)
+    def judge_block(indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         queries = tf.gather(centre, indices)
-        masks = pair_masks(gallery.labels, indices)
-        rows, uncertain = _rows(queries, centre, masks, terms)
+        rows, uncertain = _rows(queries, centre, pair_masks(gallery.labels, indices), terms)
         values, coefficients, log_weights = _judge_rows(rows, terms, form)
         pulled = product(coefficients, centre)
         directions = tf.reduce_sum(coefficients, axis=1)[:, None] * queries - pulled
         return values, directions, log_weights, uncertain
 
-    if isinstance(blocks, int) and blocks == 1:
-        values, directions, log_weights, uncertain = judge_block(0)
-    else:
-        types = (tf.float64, form.dtype, form.dtype, tf.bool)
-        results = tf.map_fn(judge_block, tf.range(blocks), fn_output_signature=types, parallel_iterations=1)
-        values, directions, log_weights, uncertain = (
-            tf.reshape(each, tf.concat([[blocks * block], tf.shape(each)[2:]], axis=0))[:count]
-            for each in results
-        )
-    judged = Judgement(*(tf.cast(each, tf.float64) for each in (values, directions, log_weights)))
-    judged = _judge_again(judged, uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form))
-    # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss.
-    poison = tf.cast(0.0 * tf.reduce_sum(centre), tf.float64)
-    scale = tf.cast(unit, tf.float64)
-    return Judgement(
-        values=judged.values * (scale * scale if form.squared else scale) + poison,
-        directions=judged.directions * (scale if form.squared else 1.0) + poison,
-        log_weights=judged.log_weights,
+    *results, uncertain = in_blocks(
+        judge_block,
+        (tf.float64, form.dtype, tf.float64, tf.bool),
+        gallery.first,
+        count,
+        rows_at_a_time(gallery.embeddings, form.block_size),
     )
+    judged = _judge_again(
+        Judgement(*results), uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form)
+    )
+    # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss.
+    poison = 0.0 * tf.reduce_sum(centre)
+    scale = tf.cast(unit, tf.float64)
+    values, directions = judged.values * scale + tf.cast(poison, tf.float64), judged.directions + poison
+    if form.squared:
+        values, directions = values * scale, directions * tf.cast(unit, form.dtype)
+    return Judgement(values, tf.cast(directions, gallery.embeddings.dtype), judged.log_weights)
 
 
 @functools.lru_cache(maxsize=64)
@@ -149,24 +140,6 @@ def traced_judge(form: Form) -> Callable[[Gallery, tf.Tensor, tf.Tensor], Judgem
 def compiled_judge(form: Form) -> Callable[[Gallery, tf.Tensor, tf.Tensor], Judgement]:
     """`judge` compiled by XLA, which reads each distance from memory a few times instead of 20."""
     return tf.function(functools.partial(judge, form=form), reduce_retracing=True, jit_compile=True)
-
-
-def pair_masks(labels: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which pairs are positive (the query itself is not) and which are negative: two [Q, N] bool."""
-    same = tf.gather(labels, indices)[:, None] == labels[None, :]
-    other = indices[:, None] != tf.range(tf.shape(labels)[0])[None, :]
-    return same & other, ~same
-
-
-def _division(
-    count: int | tf.Tensor, size: int | tf.Tensor, block_size: int | None
-) -> tuple[int | tf.Tensor, int | tf.Tensor]:
-    """How many blocks, and how many queries in each: as few blocks as may be, nearly equal."""
-    static = isinstance(count, int) and isinstance(size, int)
-    larger = max if static else tf.maximum
-    block = block_size or larger(_BLOCK_ENTRIES // larger(size, 1), _SMALLEST_BLOCK)
-    blocks = larger(-(-count // block), 1)
-    return blocks, -(-count // blocks)
 
 
 def _terms(numbers: tf.Tensor, unit: tf.Tensor, dtype: tf.DType) -> Terms:
@@ -226,7 +199,7 @@ def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Ten
     coefficients = pull - push
     if not form.squared:  # u_ij = (f_i - f_j) / d_ij, 0 where d_ij = 0
         coefficients = tf.where(distances > 0.0, coefficients / distances, 0.0)
-    return values, coefficients, _log_of_sum(log_pull, log_push)
+    return values, coefficients, _log_of_sum(tf.cast(log_pull, tf.float64), tf.cast(log_push, tf.float64))
 
 
 def _shares(
@@ -274,7 +247,7 @@ def _exact_row(
     apart = differences(gallery.embeddings[index], gallery.embeddings, unit)
     rows = Rows(tf.norm(apart, axis=1)[None, :], *pair_masks(gallery.labels, index[None]))
     values, coefficients, log_weights = _judge_rows(rows, _terms(numbers, unit, tf.float64), form)
-    return Judgement(values, tf.matmul(coefficients, apart), log_weights)
+    return Judgement(values, tf.cast(tf.matmul(coefficients, apart), form.dtype), log_weights)
 
 
 def _log_of_sum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

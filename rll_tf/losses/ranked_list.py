@@ -7,12 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 from rll_tf.losses.batch import as_batch, comparable
+from rll_tf.losses.blocks import ALL
 from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, traced_judge
 from rll_tf.losses.replicas import gather_batch, gather_values
 from rll_tf.losses.variants import Parameters, check_block_size
 
-# Up to this many embeddings float64 costs next to nothing, and the result is exact to float32.
-_SMALL_GALLERY = 256
+# Up to this many embeddings float64 costs next to nothing, and compiling would cost more than it saves.
+_SMALL_GALLERY = 128
 # Above this temperature the rounding of float32 distances, 2e-7, shows in the weights exp(-T d).
 _STEEP = 100.0
 
@@ -57,7 +58,12 @@ def ranked_list_loss(
     The tables of the CVPR 2019 paper come from the code of the 2019 release, those of the later
     version from that of 2020; the equations of the paper as printed were not what either computed.
 
-    Distances are computed in float64 for up to 256 embeddings, for temperatures above 100 and for
+    pytorch-metric-learning's RankedListLoss returns half of these values (its two weights sum to 1),
+    within 1e-3, and differs otherwise: it takes 0 to mean "not mined" and so drops a negative at
+    distance 0, adds 1e-5 a pair to both sums of weights, lets gradient through the gallery and the
+    weights, and warns above T = 5, where its weights may overflow; here only their ratios are formed.
+
+    Distances are computed in float64 for up to 128 embeddings, for temperatures above 100 and for
     float64 embeddings, otherwise in float32. In either case a query with a pair too near for a matrix
     product to resolve is judged again from differences in float64. A larger batch is compiled by XLA
     when it is first seen.
@@ -101,7 +107,8 @@ def ranked_list_loss(
         values, directions = judged.values, judged.directions
         if parameters.reweighted:
             weights = _query_weights(judged.log_weights, global_gallery)
-            values, directions = weights * values, weights[:, None] * directions
+            values = weights * values
+            directions *= tf.cast(weights, directions.dtype)[:, None]
         largest = tf.float32.max / tf.cast(tf.maximum(tf.size(gallery.labels), 1), tf.float64)
         values = tf.cast(tf.clip_by_value(values, -largest, largest), tf.float32)
         directions = tf.cast(directions, queries.dtype)
@@ -120,7 +127,7 @@ def _judge(
     numbers = tf.constant(parameters.numbers, tf.float64)
     steep = max(parameters.temperature, parameters.positive_temperature) > _STEEP
     wide = steep or gallery.embeddings.dtype == tf.float64
-    small_form = Form.of(parameters, block_size, tf.float64)
+    small_form = Form.of(parameters, ALL if block_size is None else block_size, tf.float64)
     large_form = Form.of(parameters, block_size, tf.float64 if wide else tf.float32)
 
     def small() -> Judgement:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rll_tf.data import class_balanced_batches
@@ -23,7 +23,6 @@ def samplers(draw):
     return labels, batches
 
 
-@settings(deadline=None)
 @given(samplers())
 def test_every_batch_holds_c_distinct_classes_of_k_pictures_each(case):
     """Over three epochs, a batch is C runs of K pictures, each run of one class, no class twice."""
@@ -34,7 +33,6 @@ def test_every_batch_holds_c_distinct_classes_of_k_pictures_each(case):
         assert len(set(runs[:, 0])) == batches.classes_per_batch
 
 
-@settings(deadline=None)
 @given(samplers())
 def test_an_epoch_shows_each_class_at_most_once_and_drops_the_remainder(case):
     """An epoch is as many whole batches as the classes make, and repeats no class."""
@@ -48,7 +46,6 @@ def test_an_epoch_shows_each_class_at_most_once_and_drops_the_remainder(case):
         assert len(firsts) == len(set(firsts))
 
 
-@settings(deadline=None)
 @given(samplers())
 def test_a_class_shows_all_its_pictures_before_any_repeats(case):
     """K pictures are distinct where the class has K; otherwise counts differ by at most one."""
@@ -61,7 +58,6 @@ def test_a_class_shows_all_its_pictures_before_any_repeats(case):
             assert times.max() - times.min() <= 1
 
 
-@settings(deadline=None)
 @given(samplers(), st.integers(0, 40))
 def test_a_restart_at_any_step_gives_the_uninterrupted_order(case, step):
     """Batches from step s on are the same whether or not the steps before were taken."""

@@ -1,5 +1,7 @@
 """Ranked List Loss as slow double loops in NumPy float64, written from the paper's equations."""
 
+import math
+
 import numpy as np
 
 
@@ -14,7 +16,7 @@ def oracle(labels, embeddings, *, variant="paper", **parameters):
         exponents.append(exponent)
         mined.append(counts)
     largest = max((max(each) for each in exponents if each), default=0.0)
-    masses = [sum(np.exp(exponent - largest) for exponent in each) for each in exponents]
+    masses = [sum(math.exp(exponent - largest) for exponent in each) for each in exponents]
     if variant != "paper" and sum(masses) > 0:
         for i in range(count):
             omega = masses[i] / sum(masses)
@@ -35,26 +37,35 @@ def one_query(
         if j == i:
             continue
         d = length(f[i] - f[j])
-        step = f[i] - f[j] if squared else (f[i] - f[j]) / d if d > 0 else np.zeros(f.shape[1])
         if labels[i] == labels[j] and d > beyond:
+            step = f[i] - f[j] if squared else unit(f[i] - f[j], d)
             value = (d**2 - beyond**2) / 2 if squared else d - beyond
             positives.append((value, step, positive_temperature * (d - beyond)))
         if labels[i] != labels[j] and d < within:
+            step = f[i] - f[j] if squared else unit(f[i] - f[j], d)
             value = (within**2 - d**2) / 2 if squared else within - d
             negatives.append((value, -step, temperature * (within - d)))
     loss, gradient = 0.0, np.zeros(f.shape[1])
     for part, weight in ((positives, 2 * (1 - balance)), (negatives, 2 * balance)):
         largest = max((exponent for _, _, exponent in part), default=0.0)
-        total = sum(np.exp(exponent - largest) for _, _, exponent in part)
+        total = sum(math.exp(exponent - largest) for _, _, exponent in part)
         for value, step, exponent in part:
-            share = np.exp(exponent - largest) / total
+            share = math.exp(exponent - largest) / total
             loss += weight * share * value
             gradient += weight * share * step
     exponents = [exponent for _, _, exponent in positives + negatives]
     return loss, gradient, exponents, (len(positives), len(negatives))
 
 
+def unit(apart, d):
+    """(f_i - f_j) / d_ij, and 0 where the distance is 0."""
+    return apart / d if d > 0 else np.zeros_like(apart)
+
+
 def length(vector):
     """The Euclidean length, right also where squares leave the range of float64."""
+    square = float(vector @ vector)
+    if 1e-200 < square < 1e200:
+        return math.sqrt(square)
     largest = np.max(np.abs(vector), initial=0.0)
     return largest * np.sqrt(np.sum((vector / largest) ** 2)) if largest > 0 else 0.0

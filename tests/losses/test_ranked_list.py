@@ -18,7 +18,7 @@ GRADIENT_TOLERANCE = {
     "float32": {"rtol": 1e-4, "atol": 1e-7},
     "float64": {"rtol": 1e-4, "atol": 1e-9},
 }
-# Above 256 embeddings distances are float32.
+# Above 128 embeddings distances are float32.
 FLOAT32_TOLERANCE = {"rtol": 1e-5, "atol": 2e-6}
 
 
@@ -112,7 +112,7 @@ def test_agrees_on_hostile_numbers(embeddings, data, chosen):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("block_size", [None, 100])
 def test_agrees_with_the_oracle_in_a_large_batch(variant, block_size):
-    """Above 256 embeddings, in compiled float32, values and gradients agree too."""
+    """Above 128 embeddings, in compiled float32, values and gradients agree too."""
     labels, embeddings = batch(count=290, classes=40)
     values, gradients = value_and_gradient(
         labels, embeddings, variant=variant, block_size=block_size, alpha=1.3

@@ -14,7 +14,7 @@ from trainers.recipes import glyphs
 
 def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     """metrics.json has the promised form, the artefact's embeddings score what the model's do."""
-    settings = dataclasses.replace(glyphs.SETTINGS, steps=20, classes_per_batch=30, embedding_dim=16)
+    settings = dataclasses.replace(glyphs.SETTINGS, steps=40, classes_per_batch=30, embedding_dim=32)
     monkeypatch.setattr(glyphs, "SETTINGS", settings)
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     rll("demo")

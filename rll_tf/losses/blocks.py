@@ -1,0 +1,70 @@
+"""Going through the queries of a batch a block at a time, so that nothing N x N is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+# Rows times columns of a block chosen by itself: 16 MB of float32, which caches hold.
+_BLOCK_ENTRIES = 2**22
+# A block size that means one block, however many queries there are.
+ALL = 0
+# Fewer rows make the matrix products slow.
+_SMALLEST_BLOCK = 256
+
+
+def rows_at_a_time(gallery: tf.Tensor, block_size: int | None = None) -> int | tf.Tensor:
+    """How many queries to judge at a time against a gallery [N, D], unless the user says."""
+    if block_size is not None:
+        return block_size
+    if gallery.shape[0] is not None:
+        return max(_BLOCK_ENTRIES // max(gallery.shape[0], 1), _SMALLEST_BLOCK)
+    return tf.maximum(_BLOCK_ENTRIES // tf.maximum(tf.shape(gallery)[0], 1), _SMALLEST_BLOCK)
+
+
+def in_blocks(
+    function: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    types: tuple[tf.DType, ...],
+    first: tf.Tensor,
+    count: int | tf.Tensor,
+    block: int | tf.Tensor,
+) -> tuple[tf.Tensor, ...]:
+    """Apply `function` to the indices `first` to `first + count`, at most `block` of them at a time.
+
+    Args:
+        function: takes indices [B] and returns arrays [B, ...].
+        types: the types of these arrays.
+        first: int32 scalar, the first index.
+        count: how many indices.
+        block: how many at a time at most, or `ALL`.
+
+    Returns:
+        The arrays of all blocks, concatenated: [count, ...].
+    """
+    if isinstance(block, int) and block == ALL:
+        return function(first + tf.range(count))
+    static = isinstance(count, int) and isinstance(block, int)
+    larger = max if static else tf.maximum
+    blocks = larger(-(-count // block), 1)
+    if static and blocks == 1:
+        return function(first + tf.range(count))
+    # As few blocks as may be, of one length; the last repeats the last query and is cut.
+    length = -(-count // blocks)
+
+    def one_block(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return function(first + tf.minimum(number * length + tf.range(length), count - 1))
+
+    # One after another: side by side, they would need the memory of several.
+    arrays = tf.map_fn(one_block, tf.range(blocks), fn_output_signature=types, parallel_iterations=1)
+    return tuple(
+        tf.reshape(each, tf.concat([[blocks * length], tf.shape(each)[2:]], axis=0))[:count]
+        for each in arrays
+    )
+
+
+def pair_masks(labels: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which pairs are positive (the query itself is not) and which are negative: two [Q, N] bool."""
+    same = tf.gather(labels, indices)[:, None] == labels[None, :]
+    other = indices[:, None] != tf.range(tf.shape(labels)[0])[None, :]
+    return same & other, ~same

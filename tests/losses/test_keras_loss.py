@@ -1,0 +1,185 @@
+"""The contract of a Keras loss, and what Keras does to labels on the way."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rll_tf
+from rll_tf.losses import RankedListLoss, ranked_list_loss
+from tests.losses.test_ranked_list import batch
+
+ARGUMENTS = {
+    "alpha": 1.3,
+    "margin": 0.5,
+    "temperature": 7.0,
+    "variant": "release2019",
+    "positive_temperature": 2.0,
+    "balance": 0.3,
+    "block_size": 16,
+    "global_gallery": False,
+}
+
+
+def model_of(levels=None, dtype=None):
+    """Dense layers of fixed weights, one output or a dict of them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input([7])
+    outputs = {level: keras.layers.Dense(5, dtype=dtype, name=level)(inputs) for level in levels or ["only"]}
+    return keras.Model(inputs, outputs if levels else outputs["only"])
+
+
+def test_public_names():
+    """The class is found where users are told to look."""
+    assert rll_tf.RankedListLoss is rll_tf.losses.RankedListLoss is RankedListLoss
+
+
+def test_configuration_round_trip():
+    """Every argument survives serialisation by Keras."""
+    loss = RankedListLoss(**ARGUMENTS, reduction="sum", name="low", dtype="float64")
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(again) is RankedListLoss
+    assert again.get_config() == loss.get_config()
+    assert {key: again.get_config()[key] for key in ARGUMENTS} == ARGUMENTS
+    assert (again.reduction, again.name, again.dtype) == ("sum", "low", "float64")
+
+
+def test_defaults_are_the_papers():
+    """Alpha 1.2, m 0.4, T 10, and positional in that order."""
+    assert (RankedListLoss().alpha, RankedListLoss().margin, RankedListLoss().temperature) == (1.2, 0.4, 10.0)
+    loss = RankedListLoss(1.4, 0.2, 5.0)
+    assert (loss.alpha, loss.margin, loss.temperature) == (1.4, 0.2, 5.0)
+
+
+def test_arguments_reach_the_function():
+    """The class computes what the function computes with the same arguments."""
+    labels, embeddings = batch()
+    expected = ranked_list_loss(labels, embeddings, **ARGUMENTS)
+    np.testing.assert_array_equal(RankedListLoss(**ARGUMENTS, reduction=None)(labels, embeddings), expected)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", None])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_reductions_and_weights_are_those_of_keras(reduction, weighted):
+    """Every reduction, with and without sample weights, is what Keras makes of the same values."""
+    labels, embeddings = batch()
+    values = ranked_list_loss(labels, embeddings)
+    weights = np.linspace(0, 2, 40, dtype=np.float32) if weighted else None
+    found = RankedListLoss(reduction=reduction)(labels, embeddings, sample_weight=weights)
+    # |v - 0| of one column is v itself.
+    absolute = keras.losses.MeanAbsoluteError(reduction=reduction)
+    expected = absolute(tf.zeros([40, 1]), values[:, None], sample_weight=weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [2**24, 2**53])
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_labels_stay_integers_through_fit(base, run_eagerly):
+    """Trap 4: ids beyond 2^24 and 2^53 stay different on every way that Keras calls a loss."""
+    embeddings = np.array([[0.0, 0.0], [0.1, 0.0]], np.float32)
+    labels = np.array([base, base + 1], np.int64)
+    inputs = keras.Input([2])
+    model = keras.Model(inputs, keras.layers.Identity()(inputs))
+    model.compile("sgd", loss=RankedListLoss(), run_eagerly=run_eagerly, jit_compile=False)
+    assert model.evaluate(embeddings, labels, verbose=0) == pytest.approx(1.1, rel=1e-6)
+    assert model.evaluate(embeddings, labels[:, None], verbose=0) == pytest.approx(1.1, rel=1e-6)
+    assert float(RankedListLoss()(labels, embeddings)) == pytest.approx(1.1, rel=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_one_label_an_output(jit_compile):
+    """Trap 8: a loss an output, labels keyed as the outputs are, weights applied to the right one."""
+    labels, embeddings = batch()
+    model = model_of(["high", "low"])
+    outputs = model(embeddings)
+    expected = {level: float(RankedListLoss()(labels, outputs[level])) for level in ("low", "high")}
+    model.compile(
+        "sgd",
+        loss={"low": RankedListLoss(), "high": RankedListLoss()},
+        loss_weights={"low": 0.5, "high": 2.0},
+        jit_compile=jit_compile,
+    )
+    found = model.evaluate(
+        embeddings, {"low": labels, "high": labels}, batch_size=40, verbose=0, return_dict=True
+    )
+    assert found["loss"] == pytest.approx(0.5 * expected["low"] + 2 * expected["high"], rel=1e-5)
+    for level in ("low", "high"):
+        assert found[f"{level}_loss"] == pytest.approx(expected[level], rel=1e-5)
+
+
+def test_symbolic_call():
+    """Keras traces the loss on a batch of unknown length."""
+    graph = tf.function(RankedListLoss())
+    specs = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 5], tf.float16)
+    (found,) = graph.get_concrete_function(*specs).outputs
+    assert (found.shape, found.dtype) == ((), tf.float32)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains(policy):
+    """Trap 7: half-precision embeddings give float32 losses and finite weights."""
+    labels, embeddings = batch()
+    model = model_of(dtype=policy)
+    model.compile("sgd", loss=RankedListLoss(), jit_compile=False)
+    assert model(embeddings).dtype == policy.removeprefix("mixed_")
+    history = model.fit(embeddings, labels, batch_size=20, epochs=2, verbose=0)
+    assert np.all(np.isfinite(history.history["loss"]))
+    assert all(np.all(np.isfinite(each)) for each in model.get_weights())
+
+
+def test_a_training_step_lowers_the_loss():
+    """One step of SGD along the closed-form gradient."""
+    labels, embeddings = batch()
+    model = model_of()
+    model.compile(keras.optimizers.SGD(0.05), loss=RankedListLoss(), jit_compile=False)
+    before = model.evaluate(embeddings, labels, batch_size=40, verbose=0)
+    model.fit(embeddings, labels, batch_size=40, verbose=0)
+    assert model.evaluate(embeddings, labels, batch_size=40, verbose=0) < before
+
+
+def test_saved_model_reloads_and_trains_on(tmp_path):
+    """A model saved with this loss gives equal outputs, and its next step is that of the original."""
+    labels, embeddings = batch()
+    model = model_of()
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9), loss=RankedListLoss(**ARGUMENTS), jit_compile=False
+    )
+    model.fit(embeddings, labels, batch_size=40, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(embeddings), model(embeddings))
+    assert again.loss.get_config() == model.loss.get_config()
+    histories = [
+        each.fit(embeddings, labels, batch_size=40, verbose=0).history["loss"] for each in (model, again)
+    ]
+    np.testing.assert_allclose(*histories, rtol=1e-6)
+    np.testing.assert_allclose(again(embeddings), model(embeddings), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_broken_embedding_shows_in_the_logs(jit_compile):
+    """An embedding that is not finite makes the logged loss NaN, which `TerminateOnNaN` stops at."""
+    labels, embeddings = batch()
+    embeddings[3, 2] = np.nan
+    model = model_of()
+    model.compile("sgd", loss=RankedListLoss(), jit_compile=jit_compile)
+    assert np.isnan(model.evaluate(embeddings, labels, batch_size=40, verbose=0))
+
+
+def test_string_labels_through_keras():
+    """A data set may name its classes."""
+    labels, embeddings = batch()
+    model = model_of()
+    model.compile("sgd", loss=RankedListLoss(), jit_compile=False)
+    names = tf.data.Dataset.from_tensor_slices((embeddings, labels.astype(str))).batch(40)
+    numbers = tf.data.Dataset.from_tensor_slices((embeddings, labels)).batch(40)
+    assert model.evaluate(names, verbose=0) == model.evaluate(numbers, verbose=0)
+    model.fit(names, verbose=0, shuffle=False)
+
+
+def test_wrong_parameters_are_refused_at_once():
+    """A mistake is reported where the loss is made, not at the first batch."""
+    with pytest.raises(ValueError, match="variant must be one of"):
+        RankedListLoss(variant="none")
+    with pytest.raises(ValueError, match="block_size must be"):
+        RankedListLoss(block_size=-1)
