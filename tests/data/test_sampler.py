@@ -67,7 +67,6 @@ def test_a_restart_at_any_step_gives_the_uninterrupted_order(case, step):
     np.testing.assert_array_equal(through, restarted)
 
 
-@settings(deadline=None)
 @given(samplers(), st.integers(1, 4), st.integers(0, 30))
 def test_workers_parts_side_by_side_are_the_single_workers_batch(case, workers, step):
     """So together they keep the invariant; where workers do not divide C they are refused."""
