@@ -37,6 +37,7 @@ lint: venv
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.loss
+	$(BIN)/python -m benchmarks.data
 
 $(VENV)/.bench: $(READY) requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-bench.txt
