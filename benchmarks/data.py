@@ -21,7 +21,6 @@ first batch, milliseconds a batch of 60 × 3, and the peak resident set, labels 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import os
