@@ -167,19 +167,66 @@ class Augmentation:
         Returns:
             [N, input_px, input_px, 3] float32 of 0 to 255.
         """
-        seeds = tf.random.split(seed, 3)
-        draw = _Draws(tf.shape(images)[0], part)
+        count = tf.shape(images)[0]
         if not self.scale_and_aspect:
-            images = _random_crop(images, preprocessing, draw, seeds[0])
+            corners, mirrored = self.places(count, preprocessing, seed, part)
+            images = _crop(images, corners, preprocessing)
+        else:
+            _, mirrored = self.places(count, preprocessing, seed, part)
         if self.mirror:
-            images = _random_mirror(images, draw, seeds[1])
+            images = tf.where(mirrored[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
         images = tf.cast(images, tf.float32)
-        if self.rotate_degrees or self.zoom or self.stretch or self.shear or self.shift:
-            transforms = self._transforms(draw, preprocessing.input_px, seeds[2])
+        if self.is_geometric:
+            seeds = tf.random.split(seed, 3)
+            transforms = self._transforms(_Draws(count, part), preprocessing.input_px, seeds[2])
             images = keras.ops.image.affine_transform(
                 images, transforms, interpolation="bilinear", fill_mode="nearest"
             )
         return images
+
+    @property
+    def is_geometric(self) -> bool:
+        """Whether pictures are turned, scaled, sheared or shifted."""
+        return any((self.rotate_degrees, self.zoom, self.stretch, self.shear, self.shift))
+
+    def places(
+        self,
+        count: tf.Tensor,
+        preprocessing: Preprocessing,
+        seed: tf.Tensor,
+        part: tuple[int, int] | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where a call with this seed cuts its crops, and which of them it mirrors.
+
+        Returns:
+            [N, 2] int32, the crops' first rows and columns, and [N] bool.
+        """
+        seeds = tf.random.split(seed, 3)
+        draw = _Draws(count, part)
+        room = preprocessing.resize_px - preprocessing.input_px
+        corners = tf.transpose(draw(2, seeds[0], 0, room + 1, tf.int32))
+        return corners, draw(1, seeds[1], 0.0, 1.0)[0] < 0.5
+
+    def crop(
+        self, image: tf.Tensor, preprocessing: Preprocessing, corner: tf.Tensor, mirrored: tf.Tensor
+    ) -> tf.Tensor:
+        """One picture of a call, where nothing is geometric: the same, while it is in the processor's cache.
+
+        Args:
+            image: [resize_px, resize_px, 3] uint8.
+            preprocessing: its `input_px` is the crop's side.
+            corner: [2] int32, of `places`.
+            mirrored: scalar bool, of `places`.
+
+        Returns:
+            [input_px, input_px, 3] uint8.
+        """
+        side = preprocessing.input_px
+        image = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+        image = tf.ensure_shape(image, [side, side, 3])
+        if not self.mirror:
+            return image
+        return tf.cond(mirrored, lambda: image[:, ::-1], lambda: image)
 
     def _transforms(self, draw: _Draws, side_px: int, seed: tf.Tensor) -> tf.Tensor:
         """[N, 8] projective transforms from output to input pixels, about the picture's centre."""
@@ -220,15 +267,9 @@ def _whole_numbers(image: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.round(image), tf.uint8)
 
 
-def _random_crop(images: tf.Tensor, preprocessing: Preprocessing, draw: _Draws, seed: tf.Tensor) -> tf.Tensor:
-    side, room = preprocessing.input_px, preprocessing.resize_px - preprocessing.input_px
-    if room == 0:
+def _crop(images: tf.Tensor, corners: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    if preprocessing.resize_px == preprocessing.input_px:
         return images
-    corners = draw(2, seed, 0, room + 1, tf.int32)[..., tf.newaxis]
-    images = tf.gather(images, corners[0] + tf.range(side), axis=1, batch_dims=1)
-    return tf.gather(images, corners[1] + tf.range(side), axis=2, batch_dims=1)
-
-
-def _random_mirror(images: tf.Tensor, draw: _Draws, seed: tf.Tensor) -> tf.Tensor:
-    mirrored = draw(1, seed, 0.0, 1.0)[0, :, tf.newaxis, tf.newaxis, tf.newaxis] < 0.5
-    return tf.where(mirrored, images[:, :, ::-1], images)
+    span = tf.range(preprocessing.input_px)
+    images = tf.gather(images, corners[:, :1] + span, axis=1, batch_dims=1)
+    return tf.gather(images, corners[:, 1:] + span, axis=2, batch_dims=1)

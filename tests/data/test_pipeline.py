@@ -70,6 +70,25 @@ def test_pictures_kept_in_memory_equal_pictures_decoded_anew(catalogue):
         np.testing.assert_array_equal(kept[1]["low"], fresh[1]["low"])
 
 
+def test_pictures_finished_one_by_one_equal_whole_batches(catalogue):
+    """Crops and mirrors without geometry, decoded anew, kept in memory, or in two workers' parts."""
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, [30, 20 + number, 3], np.uint8)
+        Image.fromarray(pixels).save(catalogue.paths[number])
+
+    def first(memory_bytes, *shard):
+        sampler = class_balanced_batches(catalogue.labels, 4, 3, 1, *shard)
+        dataset = training_batches(
+            catalogue, sampler, PREPROCESSING, Augmentation(mirror=True), ["low"], memory_bytes=memory_bytes
+        )
+        return next(dataset.as_numpy_iterator())
+
+    images, labels = first(2**30)
+    for parts in ([first(0)], [first(0, (index, 2)) for index in range(2)]):
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
+        np.testing.assert_array_equal(np.concatenate([part[1]["low"] for part in parts]), labels["low"])
+
+
 def test_scaled_crops_are_the_same_whatever_else_happens(catalogue, tmp_path):
     """From files whatever the memory, in any order of threads; each picture differs from step to step."""
     sampler = class_balanced_batches(catalogue.labels, 2, 2, seed=1)
