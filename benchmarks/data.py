@@ -1,6 +1,6 @@
 """Pictures a second of the training pipeline: `python -m benchmarks.data [--pictures N] [--out DIR]`.
 
-JPEG pictures of 500 × 375 px, smooth colours with noise (about 95 kB each, as photographs of this size have),
+JPEG pictures of 500 × 375 px, smooth colours with noise (about 58 kB each),
 in classes of eight, go through the paper's preprocessing: resized to 256 × 256, cropped to 227 × 227, every
 second one mirrored, in batches of 60 × 3.
 
@@ -56,7 +56,7 @@ except ImportError:
 WIDTH, HEIGHT = 500, 375
 PREPROCESSING = Preprocessing(227, 256, mean=(104, 117, 123), scale=1, bgr=True)
 CLASSES, IMAGES = 60, 3
-TURNS, BATCHES = 3, 8  # batches a turn, after one that is not timed
+TURNS, BATCHES = 3, 4  # batches a turn, after one that is not timed
 SAMPLER_PICTURES, SAMPLER_CLASSES, SAMPLER_BATCHES = 10_000_000, 1_000_000, 1000
 CORES = len(os.sched_getaffinity(0))
 
