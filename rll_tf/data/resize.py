@@ -1,7 +1,7 @@
 """Bilinear resizing that averages when it shrinks, as products with banded matrices.
 
-`tf.image.resize(antialias=True)` computes the same and takes about twice as long, on a CPU and for pictures of
-500 × 375 px, where it is most of the time that a picture takes.
+`tf.image.resize(antialias=True)` computes the same and takes about twice as long, on a CPU and for pictures
+of 500 × 375 px, where it is most of the time that a picture takes.
 """
 
 from __future__ import annotations
