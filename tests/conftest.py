@@ -1,7 +1,10 @@
 """What several rooms' tests share."""
 
+import collections
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import hypothesis
@@ -73,3 +76,21 @@ def exported(run_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     rll("export", run_folder, "--to", folder)
     return folder
+
+
+@pytest.fixture
+def shared_data(tmp_path):
+    """Unpack an archive of real pictures by name: a folder with a few pictures of each class."""
+    if not os.environ.get("RLL_SHARED"):
+        pytest.skip("RLL_SHARED is unset: the archives of real pictures are elsewhere")
+
+    def unpack(name, per_class=4):
+        taken = collections.Counter()
+        with zipfile.ZipFile(Path(os.environ["RLL_SHARED"], "data", f"{name}.zip")) as archive:
+            for entry in sorted(archive.namelist()):
+                if entry.lower().endswith((".png", ".jpg")) and taken[os.path.dirname(entry)] < per_class:
+                    taken[os.path.dirname(entry)] += 1
+                    archive.extract(entry, tmp_path / name)
+        return tmp_path / name
+
+    return unpack

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data import CorruptPictureError, name_corrupt, open_dataset
+from rll_tf.data import CorruptPictureError, name_corrupt, open_dataset, printable, skip_corrupt
 from rll_tf.evaluation import nearest_neighbours
 from rll_tf.training import CONCAT
 from rll_tf.training.files import replacing
@@ -19,7 +19,7 @@ from serving.artefact import Artefact
 BATCH_SIZE = 64
 
 
-def embed(model: Path, data: str, split: str | None, to: Path, level: str | None) -> None:
+def embed(model: Path, data: str, split: str | None, to: Path, level: str | None, skip: bool = False) -> None:
     """Write the embeddings of a data set's pictures to an `.npz` file.
 
     Arrays: `embeddings` [n, d] float32, `labels` [n] int64, `paths` [n], `class_names` [classes], `level` [].
@@ -31,6 +31,9 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
     if to.suffix != ".npz":
         raise ValueError(f"--to must name a file that ends in .npz; got {to}")
     catalogue = open_dataset(data).select(split)
+    skipped = None
+    if skip:
+        catalogue, skipped = skip_corrupt(catalogue)
     artefact = Artefact(model)
     progress = keras.utils.Progbar(len(catalogue), verbose=int(sys.stdout.isatty()), unit_name="picture")
     batches = []
@@ -50,6 +53,8 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
             class_names=np.array(catalogue.class_names),
             level=np.array(level or CONCAT),
         )
+    if skipped is not None:
+        print("\n".join(skipped.report()))
     print(f"embedded {len(catalogue)} pictures: {to}")
 
 
@@ -81,7 +86,7 @@ def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) ->
         print(image)
         for rank, (index, distance) in enumerate(zip(row, row_distances, strict=True), 1):
             name = gallery["class_names"][gallery["labels"][index]]
-            print(f"{rank:4d}  {distance:.4f}  {name}  {gallery['paths'][index]}")
+            print(f"{rank:4d}  {distance:.4f}  {name}  {printable(str(gallery['paths'][index]))}")
 
 
 def _open_gallery(file: Path) -> dict[str, np.ndarray]:

@@ -14,6 +14,9 @@ from typing import Any
 import click
 
 PATH = click.Path(path_type=Path)
+SKIP_CORRUPT = click.option(
+    "--skip-corrupt", is_flag=True, help="Leave out pictures that can't be decoded; list them at the end."
+)
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -92,7 +95,8 @@ def _complain(message: str, status: int) -> int:
 def rll() -> None:
     """Ranked List Loss: train, judge, export and ask an embedding of pictures.
 
-    SPEC names a data set: glyphs, digits or folder:PATH. Set RLL_DEBUG=1 to see where an error arose
+    SPEC names a data set: glyphs, digits, folder:PATH, cub200[:PATH], cars196[:PATH], sop[:PATH],
+    inshop[:PATH] or tfds:NAME; rll datasets tells more. Set RLL_DEBUG=1 to see where an error arose
     and what TensorFlow says.
     """
 
@@ -105,6 +109,11 @@ def rll() -> None:
 @click.option("--precision", help="float32, mixed_float16 or mixed_bfloat16: the setting of that name.")
 @click.option("--jit", is_flag=True, help="Compile steps with XLA: the setting of that name.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
+@click.option("--fold", metavar="I/K", help="Validate on part I of K of the training classes.")
+@click.option(
+    "--cache", metavar="DIR", type=PATH, help="Keep resized pictures here, for this and later runs."
+)
+@SKIP_CORRUPT
 def train(
     recipe: str,
     data: str | None,
@@ -113,11 +122,15 @@ def train(
     precision: str | None,
     jit: bool,
     resume: bool,
+    fold: str | None,
+    cache: Path | None,
+    skip_corrupt: bool,
 ) -> None:
     """Train RECIPE and leave a run folder.
 
-    A folder of pictures is split by class: most classes are trained on, a share (setting validation_share)
-    is held out to choose the best checkpoint.
+    Pictures are split by class: most training classes are trained on, a share (setting validation_share) is
+    held out to choose the best checkpoint; with --fold 1/5 to 5/5, each fifth in turn. A data set's test
+    classes are never looked at.
     """
     from trainers.recipes import check_recipe, open_recipe
 
@@ -128,16 +141,23 @@ def train(
         raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")
     import tensorflow as tf
 
-    from rll_tf.data import open_dataset
+    from rll_tf.data import PictureCache, open_dataset, report_duplicates
+    from rll_tf.data import skip_corrupt as without_corrupt
     from rll_tf.training import Run
     from rll_tf.training import train as fit
 
     module = open_recipe(recipe)
+    assignments += _fold_settings(fold)
     settings = module.SETTINGS.override(assignments)
     if resume:
         config, settings = _resumed(Run.open(out), recipe, data, assignments)
         data = config["data"]
+        skip_corrupt = config.get("skip_corrupt", False)
     catalogue = open_dataset(data or module.DATA)
+    for line in report_duplicates(catalogue):
+        print(line)
+    if skip_corrupt:
+        catalogue, skipped = without_corrupt(catalogue)
     # The same seed gives the same weights, whether or not training was interrupted.
     tf.config.experimental.enable_op_determinism()
     try:
@@ -148,12 +168,26 @@ def train(
             recipe=recipe,
             fixed={assignment.partition("=")[0] for assignment in assignments},
             resume=resume,
+            cache=PictureCache(cache) if cache else None,
+            skip_corrupt=skip_corrupt,
         )
     except KeyboardInterrupt:
         raise click.ClickException(
             f"interrupted; continue with: rll train {recipe} --out {out} --resume"
         ) from None
+    if skip_corrupt:
+        print("\n".join(skipped.report()))
     _print_run(finished)
+
+
+def _fold_settings(fold: str | None) -> tuple[str, ...]:
+    """`--fold I/K` as settings."""
+    if fold is None:
+        return ()
+    number, slash, folds = fold.partition("/")
+    if not (slash and number.isdecimal() and folds.isdecimal() and 1 <= int(number) <= int(folds) >= 2):
+        raise ValueError(f"--fold must have the form I/K with 1 ≤ I ≤ K and K at least 2; got {fold!r}")
+    return f"validation_folds={int(folds)}", f"validation_fold={int(number)}"
 
 
 def _resumed(run: Any, recipe: str, data: str | None, assignments: tuple[str, ...]) -> tuple[Any, Any]:
@@ -186,13 +220,19 @@ def _print_run(run: Any) -> None:
 @click.option("--split", metavar="NAME", help="Only this split [a whole folder; test for glyphs and digits].")
 @click.option("--json", "json_file", metavar="FILE", type=PATH, help="Write metrics here.")
 @click.option("--report", metavar="DIR", type=PATH, help="Write a page with pictures here.")
+@SKIP_CORRUPT
 def evaluate(
-    run: Path, data: str | None, split: str | None, json_file: Path | None, report: Path | None
+    run: Path,
+    data: str | None,
+    split: str | None,
+    json_file: Path | None,
+    report: Path | None,
+    skip_corrupt: bool,
 ) -> None:
     """Judge a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level."""
     from trainers.evaluate import evaluate as judge
 
-    judge(run, data, split, json_file, report)
+    judge(run, data, split, json_file, report, skip_corrupt)
 
 
 @rll.command()
@@ -216,11 +256,12 @@ def export(run: Path, to: Path) -> None:
 @click.option("--split", metavar="NAME", help="Only this split.")
 @click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="Where to.")
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
-def embed(model: Path, data: str, split: str | None, to: Path, level: str | None) -> None:
+@SKIP_CORRUPT
+def embed(model: Path, data: str, split: str | None, to: Path, level: str | None, skip_corrupt: bool) -> None:
     """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
     from trainers.ask import embed as ask
 
-    ask(model, data, split, to, level)
+    ask(model, data, split, to, level, skip_corrupt)
 
 
 @rll.command()
@@ -235,12 +276,30 @@ def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> No
     ask(model, images, gallery, top)
 
 
-@rll.command()
-def datasets() -> None:
-    """List the data sets: what each is, what it needs, whether it is there."""
-    from trainers.datasets import list_datasets
+@rll.group(invoke_without_command=True)
+@click.pass_context
+def datasets(context: click.Context) -> None:
+    """List the data sets: what each is, what it needs, where it is looked for, whether it is there.
 
-    list_datasets()
+    A benchmark given without a path is looked for in $RLL_DATASETS/NAME, by default
+    ~/.rll_tf/datasets/NAME.
+    """
+    if context.invoked_subcommand is None:
+        from trainers.datasets import list_datasets
+
+        list_datasets()
+
+
+@datasets.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Fetch benchmark NAME into its place; what broke off is continued, sizes and checksums are verified.
+
+    Where no source gives it, the message says what to put where by hand.
+    """
+    from trainers.datasets import fetch as fetch_dataset
+
+    fetch_dataset(name)
 
 
 @rll.command()

@@ -1,16 +1,78 @@
-"""`rll datasets`: what there is, where it belongs, whether it is there."""
+"""`rll datasets`: what there is, where it belongs, whether it is there; and fetching it."""
 
 from __future__ import annotations
 
-from rll_tf.data import DATASETS
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+
+import click
+
+from rll_tf.data import DATASETS, Dataset, open_dataset, place
+from rll_tf.data.download import Progress, RemoteFile
+from rll_tf.data.fetch import fetch as fetch_files
 
 
 def list_datasets() -> None:
-    """Print a table of the data sets."""
+    """Print a table of the data sets, then what the benchmarks' places lack."""
     rows = [("SPEC", "what", "where", "there")]
+    lacks = []
     for name, entry in DATASETS.items():
-        spec, there = (f"{name}:PATH", "-") if entry.has_path else (name, "yes")
-        rows.append((spec, entry.what, entry.where, there))
+        there, lack = _state(name, entry)
+        where = f"{place(name)}: {entry.where}" if entry.has_place else entry.where
+        rows.append((entry.usage(name), entry.what, where, there))
+        lacks += [lack] if lack else []
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for lack in lacks:
+        print(lack)
+    print(
+        f"benchmarks lie in {place('NAME')} (RLL_DATASETS sets another root); rll datasets fetch NAME tries"
+    )
+
+
+def _state(name: str, entry: Dataset) -> tuple[str, str]:
+    """A word for the table, and a line on what is incomplete."""
+    if name == "tfds":
+        return ("yes" if importlib.util.find_spec("tensorflow_datasets") else "no"), ""
+    if not entry.has_place:
+        return ("-" if entry.has_path else "yes"), ""
+    folder = place(name)
+    if not folder.is_dir():
+        return "no", ""
+    try:
+        catalogue = open_dataset(name)
+    except (ValueError, OSError) as error:
+        return "incomplete", str(error)
+    return f"yes, {len(catalogue):,} pictures", ""
+
+
+def fetch(name: str) -> None:
+    """Fetch a benchmark into its place and count it.
+
+    Raises:
+        ValueError: it can't be fetched by name, or what arrived is not complete.
+        DownloadError: no source gave it; the message says what to put where by hand.
+    """
+    folder = place(name)
+    with contextlib.suppress(ValueError, OSError):
+        catalogue = open_dataset(name)
+        if catalogue.pixels is None:
+            print(f"{name} is complete already: {len(catalogue):,} pictures in {folder}")
+            return
+    with contextlib.ExitStack() as bars:
+        fetch_files(name, folder, lambda file: bars.enter_context(_bar(file)))
+    print(f"{name} is complete: {len(open_dataset(name)):,} pictures in {folder}")
+
+
+@contextlib.contextmanager
+def _bar(file: RemoteFile) -> Iterator[Progress]:
+    """A progress bar of bytes, where there is a screen."""
+    with click.progressbar(length=1, label=file.name) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.length = total or done
+            bar.update(done - bar.pos)
+
+        yield show

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from rll_tf.data import digits, folder, glyphs
-from rll_tf.data.catalogue import Catalogue
+from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, tfds
+from rll_tf.data.cache import PictureCache
+from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.dirty import Skipped, duplicates, report_duplicates, skip_corrupt
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.pipeline import (
     CorruptPictureError,
@@ -15,6 +17,7 @@ from rll_tf.data.pipeline import (
     name_corrupt,
     training_batches,
 )
+from rll_tf.data.places import place
 from rll_tf.data.sampler import ClassBalancedBatches, class_balanced_batches
 
 __all__ = [
@@ -23,24 +26,48 @@ __all__ = [
     "Catalogue",
     "ClassBalancedBatches",
     "CorruptPictureError",
+    "PictureCache",
     "Preprocessing",
+    "Skipped",
     "class_balanced_batches",
+    "duplicates",
     "evaluation_batches",
     "load_pictures",
     "name_corrupt",
     "open_dataset",
+    "place",
+    "printable",
+    "report_duplicates",
+    "skip_corrupt",
     "training_batches",
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What opens a data set, whether its SPEC carries a path, what it is, where it lies."""
+    """What opens a data set, how its SPEC goes on, what it is, where it lies.
+
+    Args:
+        open: called with the SPEC's path where it has one.
+        has_path: whether the SPEC carries a path (or, for tfds, a builder's name).
+        what: one line on what it is.
+        where: where it comes from, or for a benchmark the files that its folder must hold.
+        has_place: whether the path may be left out, as the data set has a place of its own: see `place`.
+        argument: what the help calls the path.
+    """
 
     open: Callable[..., Catalogue]
     has_path: bool
     what: str
     where: str
+    has_place: bool = False
+    argument: str = "PATH"
+
+    def usage(self, name: str) -> str:
+        """How the SPEC is written: `glyphs`, `folder:PATH`, `cub200[:PATH]`."""
+        if not self.has_path:
+            return name
+        return f"{name}[:{self.argument}]" if self.has_place else f"{name}:{self.argument}"
 
 
 DATASETS = {
@@ -49,28 +76,48 @@ DATASETS = {
     ),
     "digits": Dataset(digits.digits, False, "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
     "folder": Dataset(folder.folder, True, "your own pictures", "one directory a class, however deep"),
+    "cub200": Dataset(
+        cub200.cub200, True, "200 species of birds", "images.txt, image_class_labels.txt, images/", True
+    ),
+    "cars196": Dataset(
+        cars196.cars196,
+        True,
+        "196 models of cars",
+        "cars_annos.mat and car_ims/, or devkit/ and cars_*/",
+        True,
+    ),
+    "sop": Dataset(sop.sop, True, "22,634 products", "Ebay_train.txt, Ebay_test.txt, bicycle_final/ …", True),
+    "inshop": Dataset(inshop.inshop, True, "7,982 garments", "Eval/list_eval_partition.txt, img/", True),
+    "tfds": Dataset(
+        tfds.tfds, True, "a builder of tensorflow-datasets", "pip install 'rll_tf[datasets]'", argument="NAME"
+    ),
 }
 
 
 def open_dataset(spec: str) -> Catalogue:
-    """Open a data set by its SPEC: `"glyphs"`, `"digits"` or `"folder:PATH"`.
+    """Open a data set by its SPEC: `"glyphs"`, `"folder:PATH"`, `"cub200"`, `"cub200:PATH"`, `"tfds:NAME"`.
+
+    A benchmark without a path is looked for in its own place, see `place`.
 
     Returns:
-        A `Catalogue`: paths or pixels, integer labels, class names, and splits that share no class.
+        A `Catalogue`: paths or pixels, integer labels, class names, and splits that share no class (but
+        In-shop's query and gallery).
 
     Raises:
-        ValueError: the name is unknown, or a path is missing or not wanted.
-        FileNotFoundError: the path does not exist.
+        ValueError: the name is unknown, a path is missing or not wanted, or counts are not as published.
+        FileNotFoundError: the path does not exist, or files are missing.
     """
     name, colon, path = spec.partition(":")
     if name not in DATASETS:
-        known = ", ".join(f"{name}:PATH" if entry.has_path else name for name, entry in DATASETS.items())
+        known = ", ".join(entry.usage(name) for name, entry in DATASETS.items())
         raise ValueError(f"unknown data set {spec!r}; known are: {known}")
     dataset = DATASETS[name]
     if dataset.has_path:
-        if not path:
-            raise ValueError(f"data set {name!r} needs a path, as in {name}:PATH; got {spec!r}")
-        return dataset.open(path)
+        if not path and not dataset.has_place:
+            raise ValueError(f"data set {name!r} needs a path, as in {dataset.usage(name)}; got {spec!r}")
+        if path:
+            return dataset.open(path)
+        return dataclasses.replace(dataset.open(place(name)), spec=name)
     if colon:
         raise ValueError(f"data set {name!r} takes no path; got {spec!r}")
     return dataset.open()

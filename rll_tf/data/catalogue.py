@@ -11,6 +11,11 @@ import numpy as np
 from PIL import Image
 
 
+def printable(path: str) -> str:
+    r"""A path for people and for JSON: bytes that are not UTF-8 stand as `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
     """An ordered list of n labelled pictures; the same for every data set.
@@ -20,7 +25,7 @@ class Catalogue:
         paths: n names, one a picture. Files' paths where `pixels` is None, otherwise made-up names.
         labels: [n] int64, indices into `class_names`.
         class_names: one name a class, in a fixed order. A class may have no picture in a selection.
-        splits: split name -> picture indices. Splits share no class.
+        splits: split name -> picture indices. Splits share no class, but In-shop's query and gallery.
         pixels: [n, height, width, channels] uint8 where the pictures are in memory, otherwise None.
     """
 
@@ -73,8 +78,10 @@ class Catalogue:
         )
 
     def hold_out(self, share: float, seed: int) -> Catalogue:
-        """Split the classes at random into `train` and `validation`.
+        """Split the training classes at random into `train` and `validation`.
 
+        The training classes are those of the splits `train` and `validation` together where there are such,
+        otherwise all; other splits stay as they are, so that nobody chooses a model on the test classes.
         Only classes with at least two pictures are held out, as a single picture has nothing to find. Two
         classes at least are held out, and two kept; where that can't be, or `share` is 0, none are.
 
@@ -85,15 +92,59 @@ class Catalogue:
         Returns:
             This catalogue with the splits `train` and, where classes were held out, `validation`.
         """
-        classes, counts = np.unique(self.labels, return_counts=True)
-        findable = classes[counts > 1]
+        pool, classes, findable = self._training_classes()
         held = min(max(2, round(share * len(classes))), len(classes) - 2, len(findable)) if share > 0 else 0
         if held < 2:
-            return dataclasses.replace(self, splits={"train": np.arange(len(self))})
-        chosen = np.random.default_rng([seed, len(classes)]).permutation(findable)[:held]
-        is_held = np.isin(self.labels, chosen)
-        splits = {"train": np.flatnonzero(~is_held), "validation": np.flatnonzero(is_held)}
-        return dataclasses.replace(self, splits=splits)
+            return self._validating_on(pool, findable[:0])
+        return self._validating_on(pool, self._shuffled(findable, len(classes), seed)[:held])
+
+    def fold(self, number: int, folds: int, seed: int) -> Catalogue:
+        """Split the training classes as `hold_out` does, but for cross-validation.
+
+        The same seed deals the classes into as many parts of nearly equal size; every class with at least
+        two pictures is held out in exactly one fold, a class with a single picture in none.
+
+        Args:
+            number: which fold, from 1 to `folds`.
+            folds: how many there are, at least 2.
+            seed: of the deal.
+
+        Returns:
+            This catalogue with the splits `train` and `validation`.
+
+        Raises:
+            ValueError: there is no such fold, or there are fewer than two classes for each.
+        """
+        if folds < 2 or not 1 <= number <= folds:
+            raise ValueError(f"a fold must be one of 1 to K, with K at least 2; got {number} of {folds}")
+        pool, classes, findable = self._training_classes()
+        if len(findable) < 2 * folds:
+            raise ValueError(
+                f"{folds} folds need at least {2 * folds} classes of two pictures or more; "
+                f"{self.spec} has {len(findable)} to train on"
+            )
+        return self._validating_on(pool, self._shuffled(findable, len(classes), seed)[number - 1 :: folds])
+
+    def _training_classes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The pictures to train and validate on, their classes, and those with at least two of them."""
+        pool = np.arange(len(self))
+        if "train" in self.splits:
+            parts = [self.splits[name] for name in ("train", "validation") if name in self.splits]
+            pool = np.sort(np.concatenate(parts))
+        classes, counts = np.unique(self.labels[pool], return_counts=True)
+        return pool, classes, classes[counts > 1]
+
+    @staticmethod
+    def _shuffled(findable: np.ndarray, classes: int, seed: int) -> np.ndarray:
+        return np.random.default_rng([seed, classes]).permutation(findable)
+
+    def _validating_on(self, pool: np.ndarray, held: np.ndarray) -> Catalogue:
+        is_held = np.isin(self.labels[pool], held)
+        others = {name: value for name, value in self.splits.items() if name not in ("train", "validation")}
+        splits = {"train": pool[~is_held]}
+        if len(held):
+            splits["validation"] = pool[is_held]
+        return dataclasses.replace(self, splits={**splits, **others})
 
     def encoded(self, index: int) -> bytes:
         """Picture `index` as the bytes of a picture file (a PNG where it lives in memory)."""

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rll_tf.data.catalogue import Catalogue
+from rll_tf.data.catalogue import Catalogue, printable
 
-PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def folder(path: str | os.PathLike[str]) -> Catalogue:
-    """Catalogue a folder: a class is every directory that holds pictures, however deep.
+    r"""Catalogue a folder: a class is every directory that holds pictures, however deep.
 
-    A class is named by its path relative to `path` (with `/`); pictures lying in `path` itself are the
-    class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg .jpg .png`, any case). Hidden files and
-    directories are passed over; a directory reached twice through symbolic links is read once. Classes and
-    pictures are in sorted order, so the catalogue does not depend on the file system's.
+    A class is named by its path relative to `path` (with `/`, and bytes that are not UTF-8 as `\xff`);
+    pictures lying in `path` itself are the class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg
+    .jpg .png .webp`, any case). Hidden files and directories are passed over; a directory reached twice
+    through symbolic links is read once. Classes and pictures are in sorted order, so the catalogue does not
+    depend on the file system's.
 
     Returns:
         A catalogue of paths without splits: which classes to hold out is the caller's choice.
@@ -66,5 +67,5 @@ def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
             if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
         )
         if pictures:
-            classes[Path(directory).relative_to(root).as_posix()] = pictures
+            classes[printable(Path(directory).relative_to(root).as_posix())] = pictures
     return classes

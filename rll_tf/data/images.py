@@ -15,23 +15,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rll_tf.data.decode import decode
+from rll_tf.data.resize import resize
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode one JPEG, PNG, BMP or GIF (its first frame) from its bytes.
-
-    Grey pictures become three equal channels and an alpha channel is dropped.
-
-    Args:
-        encoded: scalar string, a picture file's bytes.
-
-    Returns:
-        [height, width, 3] uint8, RGB.
-
-    Raises:
-        tf.errors.InvalidArgumentError: the bytes are no such picture, or break off early.
-    """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
+__all__ = ["Augmentation", "Preprocessing", "decode"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +59,15 @@ class Preprocessing:
         Returns:
             [..., resize_px, resize_px, 3] uint8.
         """
-        size = [self.resize_px, self.resize_px]
-        image = tf.image.resize(image, size, method="bilinear", antialias=True)
-        image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-        return tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
+        if image.shape.rank != 3:
+            shape = tf.shape(image)
+            flat = tf.reshape(image, tf.concat([[-1], shape[-3:]], 0))
+            one = tf.TensorSpec([self.resize_px, self.resize_px, 3], tf.uint8)
+            flat = tf.ensure_shape(flat, [None, None, None, image.shape[-1]])
+            fitted = tf.map_fn(self.fit, flat, fn_output_signature=one)
+            return tf.reshape(fitted, tf.concat([shape[:-3], one.shape], 0))
+        fitted = _whole_numbers(resize(image, self.resize_px, self.resize_px))
+        return tf.image.grayscale_to_rgb(fitted) if image.shape[-1] == 1 else fitted
 
     def centre_crop(self, images: tf.Tensor) -> tf.Tensor:
         """Cut the middle square of side `input_px` from [..., resize_px, resize_px, 3]."""
@@ -114,6 +106,8 @@ class Augmentation:
         stretch: the same for the ratio of width to height.
         shear: largest horizontal shear either way, as a ratio.
         shift: largest shift either way along each axis, as a share of the side.
+        scale_and_aspect: train on crops of other sizes and shapes, as the authors' 2020 release does, instead
+            of crops of side `input_px` from the picture resized to `resize_px`; see `scaled_crop`.
     """
 
     mirror: bool = False
@@ -122,35 +116,121 @@ class Augmentation:
     stretch: float = 0.0
     shear: float = 0.0
     shift: float = 0.0
+    scale_and_aspect: bool = False
 
-    def __call__(self, images: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+    def scaled_crop(self, image: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+        """Cut a window of random size and shape from a whole picture and resize it to the network's input.
+
+        With s uniform from 0.5 to 1 and a, the ratio of width to height, log-uniform from 3/4 to 4/3, the
+        window of an h × w picture is s √(h w a) wide and s √(h w / a) high, rounded, each at least 1 and at
+        most the picture's; its place is uniform.
+
+        Args:
+            image: [h, w, channels] uint8, as decoded; one channel becomes three.
+            preprocessing: its `input_px` is the side of the result.
+            seed: [2] int, of this picture in this step.
+
+        Returns:
+            [input_px, input_px, 3] uint8.
+        """
+        draws = tf.random.stateless_uniform([4], seed)
+        size = tf.cast(tf.shape(image)[:2], tf.float32)
+        scale = 0.5 + 0.5 * draws[0]
+        ratio = tf.exp((2 * draws[1] - 1) * math.log(4 / 3))
+        side = scale * tf.sqrt(size[0] * size[1])
+        extent = tf.stack([side / tf.sqrt(ratio), side * tf.sqrt(ratio)])
+        extent = tf.clip_by_value(tf.round(extent), 1.0, size)
+        corner = tf.cast(tf.floor(draws[2:] * (size - extent + 1)), tf.int32)
+        last = corner + tf.cast(extent, tf.int32)
+        window = image[corner[0] : last[0], corner[1] : last[1]]
+        crop = _whole_numbers(resize(window, preprocessing.input_px, preprocessing.input_px))
+        return tf.image.grayscale_to_rgb(crop) if image.shape[-1] == 1 else crop
+
+    def __call__(
+        self,
+        images: tf.Tensor,
+        preprocessing: Preprocessing,
+        seed: tf.Tensor,
+        part: tuple[int, int] | None = None,
+    ) -> tf.Tensor:
         """Crop and change each picture of a batch at random, as a pure function of `seed`.
 
         Pixels that a rotation or shift brings in from outside repeat the picture's edge.
 
         Args:
-            images: [N, resize_px, resize_px, 3] uint8.
+            images: [N, resize_px, resize_px, 3] uint8; with `scale_and_aspect` what `scaled_crop` gave.
             preprocessing: its `input_px` is the crop's side.
             seed: [2] int, e.g. (run's seed, step).
+            part: where several workers share a batch: the place of `images` in it, and its whole size. The
+                parts then come out as the whole would.
 
         Returns:
             [N, input_px, input_px, 3] float32 of 0 to 255.
         """
-        seeds = tf.random.split(seed, 3)
-        images = _random_crop(images, preprocessing, seeds[0])
+        count = tf.shape(images)[0]
+        if not self.scale_and_aspect:
+            corners, mirrored = self.places(count, preprocessing, seed, part)
+            images = _crop(images, corners, preprocessing)
+        else:
+            _, mirrored = self.places(count, preprocessing, seed, part)
         if self.mirror:
-            images = _random_mirror(images, seeds[1])
+            images = tf.where(mirrored[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
         images = tf.cast(images, tf.float32)
-        if self.rotate_degrees or self.zoom or self.stretch or self.shear or self.shift:
-            transforms = self._transforms(tf.shape(images)[0], preprocessing.input_px, seeds[2])
+        if self.is_geometric:
+            seeds = tf.random.split(seed, 3)
+            transforms = self._transforms(_Draws(count, part), preprocessing.input_px, seeds[2])
             images = keras.ops.image.affine_transform(
                 images, transforms, interpolation="bilinear", fill_mode="nearest"
             )
         return images
 
-    def _transforms(self, count: tf.Tensor, side_px: int, seed: tf.Tensor) -> tf.Tensor:
-        """[count, 8] projective transforms from output to input pixels, about the picture's centre."""
-        draws = tf.random.stateless_uniform([6, count], seed, -1.0, 1.0)
+    @property
+    def is_geometric(self) -> bool:
+        """Whether pictures are turned, scaled, sheared or shifted."""
+        return any((self.rotate_degrees, self.zoom, self.stretch, self.shear, self.shift))
+
+    def places(
+        self,
+        count: tf.Tensor,
+        preprocessing: Preprocessing,
+        seed: tf.Tensor,
+        part: tuple[int, int] | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where a call with this seed cuts its crops, and which of them it mirrors.
+
+        Returns:
+            [N, 2] int32, the crops' first rows and columns, and [N] bool.
+        """
+        seeds = tf.random.split(seed, 3)
+        draw = _Draws(count, part)
+        room = preprocessing.resize_px - preprocessing.input_px
+        corners = tf.transpose(draw(2, seeds[0], 0, room + 1, tf.int32))
+        return corners, draw(1, seeds[1], 0.0, 1.0)[0] < 0.5
+
+    def crop(
+        self, image: tf.Tensor, preprocessing: Preprocessing, corner: tf.Tensor, mirrored: tf.Tensor
+    ) -> tf.Tensor:
+        """One picture of a call, where nothing is geometric: the same, while it is in the processor's cache.
+
+        Args:
+            image: [resize_px, resize_px, 3] uint8.
+            preprocessing: its `input_px` is the crop's side.
+            corner: [2] int32, of `places`.
+            mirrored: scalar bool, of `places`.
+
+        Returns:
+            [input_px, input_px, 3] uint8.
+        """
+        side = preprocessing.input_px
+        image = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+        image = tf.ensure_shape(image, [side, side, 3])
+        if not self.mirror:
+            return image
+        return tf.cond(mirrored, lambda: image[:, ::-1], lambda: image)
+
+    def _transforms(self, draw: _Draws, side_px: int, seed: tf.Tensor) -> tf.Tensor:
+        """[N, 8] projective transforms from output to input pixels, about the picture's centre."""
+        draws = draw(6, seed, -1.0, 1.0)
         angle = draws[0] * (self.rotate_degrees * math.pi / 180)
         zoom = tf.exp(draws[1] * math.log1p(self.zoom))
         stretch = tf.exp(draws[2] * math.log1p(self.stretch) / 2)
@@ -166,16 +246,30 @@ class Augmentation:
         return tf.stack([a, b, offset_x, c, d, offset_y, zero, zero], axis=1)
 
 
-def _random_crop(images: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
-    side, room = preprocessing.input_px, preprocessing.resize_px - preprocessing.input_px
-    if room == 0:
+class _Draws:
+    """Random numbers for each picture of a batch, or of a worker's part of it."""
+
+    def __init__(self, count: tf.Tensor, part: tuple[int, int] | None) -> None:
+        self.count = count
+        self.first = 0 if part is None else part[0]
+        self.whole: tf.Tensor = count if part is None else part[1]
+
+    def __call__(
+        self, numbers: int, seed: tf.Tensor, low: float, high: float, dtype: tf.DType = tf.float32
+    ) -> tf.Tensor:
+        """[numbers, N], from low up to but not including high."""
+        draws = tf.random.stateless_uniform([numbers, self.whole], seed, low, high, dtype)
+        return draws[:, self.first : self.first + self.count]
+
+
+def _whole_numbers(image: tf.Tensor) -> tf.Tensor:
+    # A weighted mean stays within 0 to 255 but for the last digit, which rounding takes away.
+    return tf.cast(tf.round(image), tf.uint8)
+
+
+def _crop(images: tf.Tensor, corners: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    if preprocessing.resize_px == preprocessing.input_px:
         return images
-    count = tf.shape(images)[0]
-    corners = tf.random.stateless_uniform([2, count, 1], seed, 0, room + 1, tf.int32)
-    images = tf.gather(images, corners[0] + tf.range(side), axis=1, batch_dims=1)
-    return tf.gather(images, corners[1] + tf.range(side), axis=2, batch_dims=1)
-
-
-def _random_mirror(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
-    return tf.where(mirrored, images[:, :, ::-1], images)
+    span = tf.range(preprocessing.input_px)
+    images = tf.gather(images, corners[:, :1] + span, axis=1, batch_dims=1)
+    return tf.gather(images, corners[:, 1:] + span, axis=2, batch_dims=1)

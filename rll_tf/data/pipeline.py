@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.images import Augmentation, Preprocessing, decode
+from rll_tf.data.cache import PictureCache
+from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.decode import decode
+from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.sampler import ClassBalancedBatches
 
 # Resized pictures are kept in memory up to this size; above it they are decoded anew for every batch.
@@ -28,11 +31,17 @@ def training_batches(
     *,
     first_step: int = 0,
     memory_bytes: int = MEMORY_BYTES,
+    cache: PictureCache | None = None,
+    augment_batch: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """C×K batches for `fit`, without end: pictures and one copy of the labels for each output level.
 
     Batch `step` depends on the sampler's seed and on `step` alone, however many threads work and wherever
-    training was taken up again.
+    training was taken up again. Where the sampler is one worker's shard, so is the batch.
+
+    Resized pictures are kept in memory if all of them fit, else read from `cache` where there is one, else
+    read and decoded for every batch. Crops of random scale and aspect are cut from the whole picture, so
+    with these every picture is decoded every time.
 
     Args:
         catalogue: the training pictures; `batches` holds indices into it.
@@ -42,46 +51,90 @@ def training_batches(
         levels: the model's outputs; Keras wants one label for each.
         first_step: where to begin, e.g. after a resume.
         memory_bytes: keep resized pictures in memory if all of them take no more than this.
+        cache: keeps resized pictures on disk.
+        augment_batch: a further change, from [N, input_px, input_px, 3] float32 of 0 to 255 to the same,
+            such as a layer of KerasCV. Its randomness is its own: many such layers keep a state, and their
+            batches are then not a function of the step.
 
     Returns:
         A dataset of ([N, input_px, input_px, 3] float32, {level: [N] int64}).
 
     Raises:
-        CorruptPictureError: a picture can't be decoded, if pictures are kept in memory; otherwise
+        CorruptPictureError: a picture can't be decoded, if pictures are kept in memory or on disk; otherwise
             iteration raises TensorFlow's error: pass it to `name_corrupt`.
     """
     labels = tf.constant(catalogue.labels, tf.int64)
+    size, part = batches.batch_size, (batches.first, batches.global_batch_size)
 
     def index_batches() -> Iterator[tuple[int, np.ndarray]]:
         yield from enumerate(batches.starting_at(first_step), first_step)
 
-    size = batches.batch_size
     dataset = tf.data.Dataset.from_generator(
         index_batches,
         output_signature=(tf.TensorSpec([], tf.int64), tf.TensorSpec([size], tf.int64)),
     )
-    if len(catalogue) * preprocessing.resize_px**2 * 3 <= memory_bytes:
-        pictures = tf.constant(load_pictures(catalogue, preprocessing))
-        dataset = dataset.map(lambda step, indices: (step, indices, tf.gather(pictures, indices)))
-    else:
-        load = _loader(catalogue, preprocessing)
-        dataset = dataset.map(lambda step, indices: (tf.fill([size], step), indices)).unbatch()
-        dataset = dataset.map(lambda step, i: (step, i, load(i)), num_parallel_calls=tf.data.AUTOTUNE)
-        dataset = dataset.batch(size).map(lambda steps, indices, images: (steps[0], indices, images))
+
+    def target(indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict.fromkeys(levels, tf.gather(labels, indices))
 
     def finish(step: tf.Tensor, indices: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, dict]:
-        images = augmentation(images, preprocessing, tf.stack([batches.seed, step]))
-        target = tf.gather(labels, indices)
-        return preprocessing.normalise(images), dict.fromkeys(levels, target)
+        images = augmentation(images, preprocessing, tf.stack([batches.seed, step]), part)
+        if augment_batch is not None:
+            images = augment_batch(images)
+        return preprocessing.normalise(images), target(indices)
 
-    return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    in_memory = len(catalogue) * preprocessing.resize_px**2 * 3 <= memory_bytes
+    if in_memory and not augmentation.scale_and_aspect:
+        pictures = tf.constant(load_pictures(catalogue, preprocessing, cache))
+        dataset = dataset.map(lambda step, indices: (step, indices, tf.gather(pictures, indices)))
+        return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    # Picture by picture as far as possible: what fits the processor's cache is several times as fast.
+    finished_one_by_one = not (
+        augmentation.scale_and_aspect or augmentation.is_geometric or augment_batch is not None
+    )
+    if augmentation.scale_and_aspect:
+        decoded = _decoder(catalogue)
+    else:
+        load = _loader(catalogue, preprocessing, cache)
+
+    def spread(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        seed = tf.stack([batches.seed, step])
+        corners, mirrored = augmentation.places(size, preprocessing, seed, part)
+        place = batches.first + tf.range(size, dtype=tf.int64)
+        return tf.fill([size], step), indices, place, corners, mirrored
+
+    def one(
+        step: tf.Tensor, index: tf.Tensor, place: tf.Tensor, corner: tf.Tensor, mirrored: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        if augmentation.scale_and_aspect:
+            seed = tf.random.fold_in(tf.stack([batches.seed, step]), place)
+            return step, index, augmentation.scaled_crop(decoded(index), preprocessing, seed)
+        if finished_one_by_one:
+            image = augmentation.crop(load(index), preprocessing, corner, mirrored)
+            return step, index, preprocessing.normalise(image)
+        return step, index, load(index)
+
+    dataset = dataset.map(spread).unbatch().map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.batch(size, drop_remainder=True)
+    if finished_one_by_one:
+        dataset = dataset.map(lambda _, indices, images: (images, target(indices)))
+    else:
+        dataset = dataset.map(
+            lambda steps, indices, images: finish(steps[0], indices, images),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(
-    catalogue: Catalogue, preprocessing: Preprocessing, batch_size: int = 256
+    catalogue: Catalogue,
+    preprocessing: Preprocessing,
+    batch_size: int = 256,
+    cache: PictureCache | None = None,
 ) -> tf.data.Dataset:
     """All pictures once, in the catalogue's order, centre-cropped: [B, input_px, input_px, 3] float32."""
-    load = _loader(catalogue, preprocessing)
+    load = _loader(catalogue, preprocessing, cache)
     return (
         tf.data.Dataset.range(len(catalogue))
         .map(load, num_parallel_calls=tf.data.AUTOTUNE)
@@ -91,7 +144,9 @@ def evaluation_batches(
     )
 
 
-def load_pictures(catalogue: Catalogue, preprocessing: Preprocessing) -> np.ndarray:
+def load_pictures(
+    catalogue: Catalogue, preprocessing: Preprocessing, cache: PictureCache | None = None
+) -> np.ndarray:
     """Read, decode and resize every picture: [n, resize_px, resize_px, 3] uint8.
 
     Raises:
@@ -100,7 +155,7 @@ def load_pictures(catalogue: Catalogue, preprocessing: Preprocessing) -> np.ndar
     side = preprocessing.resize_px
     pictures = np.empty([len(catalogue), side, side, 3], np.uint8)
     dataset = tf.data.Dataset.range(len(catalogue)).map(
-        _loader(catalogue, preprocessing), num_parallel_calls=tf.data.AUTOTUNE
+        _loader(catalogue, preprocessing, cache), num_parallel_calls=tf.data.AUTOTUNE
     )
     try:
         first = 0
@@ -119,24 +174,45 @@ def name_corrupt(catalogue: Catalogue, error: Exception) -> Exception:
         A `CorruptPictureError` that names the first bad picture and how many there are, or `error` itself
         if every picture decodes.
     """
-    bad = []
-    for index, path in enumerate(catalogue.paths):
-        try:
-            decode(catalogue.encoded(index))
-        except tf.errors.InvalidArgumentError:
-            bad.append(f"{path} is not a whole picture that TensorFlow can decode")
-        except OSError as reason:
-            bad.append(f"{path} can't be read ({reason.strerror})")
+    bad = [reason for i in range(len(catalogue)) if (reason := unreadable(catalogue, i)) is not None]
     if not bad:
         return error
     others = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
     return CorruptPictureError(bad[0] + others)
 
 
-def _loader(catalogue: Catalogue, preprocessing: Preprocessing) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Index -> resized picture, from memory or from its file."""
+def unreadable(catalogue: Catalogue, index: int) -> str | None:
+    """Why picture `index` can't be had, in one line that names it; None where it can."""
+    path = printable(catalogue.paths[index])
+    try:
+        decode(catalogue.encoded(index))
+    except tf.errors.InvalidArgumentError:
+        return f"{path} is not a whole picture that TensorFlow can decode"
+    except OSError as reason:
+        return f"{path} can't be read ({reason.strerror})"
+    return None
+
+
+def _decoder(catalogue: Catalogue) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Index -> whole picture, [h, w, 1 or 3] uint8, from memory or from its file."""
     if catalogue.pixels is not None:
         pixels = tf.constant(catalogue.pixels)
-        return lambda index: preprocessing.fit(pixels[index])
-    paths = tf.constant([path.encode("utf-8", "surrogateescape") for path in catalogue.paths])
-    return lambda index: preprocessing.fit(decode(tf.io.read_file(paths[index])))
+        return lambda index: pixels[index]
+    paths = tf.constant([os.fsencode(path) for path in catalogue.paths], tf.string)
+    return lambda index: decode(tf.io.read_file(paths[index]))
+
+
+def _loader(
+    catalogue: Catalogue, preprocessing: Preprocessing, cache: PictureCache | None = None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Index -> resized picture, from memory, from the cache or from its file."""
+    decoded = _decoder(catalogue)
+    if cache is None or catalogue.pixels is not None:
+        return lambda index: preprocessing.fit(decoded(index))
+    try:
+        kept = cache.keep(catalogue.paths, preprocessing)
+    except (OSError, tf.errors.OpError) as error:
+        raise name_corrupt(catalogue, error) from error
+    files = tf.constant([os.fsencode(file) for file in kept], tf.string)
+    shape = [preprocessing.resize_px, preprocessing.resize_px, 3]
+    return lambda index: tf.reshape(tf.io.decode_raw(tf.io.read_file(files[index]), tf.uint8), shape)

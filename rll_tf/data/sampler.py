@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from rll_tf.data.permutation import shuffled
+
 
 class ClassBalancedBatches:
     """Index batches of C distinct classes × K pictures each; batch number `step` is a pure function.
@@ -18,20 +20,31 @@ class ClassBalancedBatches:
 
     Batches are laid out class by class: positions [c*K, (c+1)*K) hold one class. Both shuffles are drawn
     from `(seed, epoch)` and `(seed, step)`, so the order is the same on every machine, differs from epoch
-    to epoch, and can be taken up at any step without replaying the steps before it.
+    to epoch, and can be taken up at any step without replaying the steps before it. A batch costs the same
+    in an epoch of a hundred classes and of a million; what is kept is one integer a picture and one a class.
+
+    Several workers share a batch: worker i of w takes the i-th w-th of its classes. Each worker has its own
+    sampler of the same labels and seed, they need not speak to each other, and their parts side by side are
+    the batch that a single worker would have, with the same C distinct classes × K.
 
     Args:
         labels: [n] integers, the class of each picture.
         classes_per_batch: C, at least 1 and at most the number of classes.
         images_per_class: K, at least 1.
         seed: non-negative integer.
+        shard: (i, w), which worker this is of how many; w divides C.
 
     Raises:
         ValueError: an argument is outside these bounds; the message says what was received.
     """
 
     def __init__(
-        self, labels: npt.ArrayLike, classes_per_batch: int, images_per_class: int, seed: int
+        self,
+        labels: npt.ArrayLike,
+        classes_per_batch: int,
+        images_per_class: int,
+        seed: int,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         labels = np.asarray(labels)
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -41,25 +54,43 @@ class ClassBalancedBatches:
         if seed < 0:
             raise ValueError(f"seed must not be negative; got {seed}")
         # Pictures sorted by class: class c's are order[starts[c]:starts[c + 1]].
-        self._order = np.argsort(labels, kind="stable")
-        _, counts = np.unique(labels, return_counts=True)
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
-        self._classes = len(counts)
+        self._order: npt.NDArray[np.int64] = np.argsort(labels, kind="stable")
+        in_order = labels[self._order]
+        begins = np.flatnonzero(in_order[1:] != in_order[:-1]) + 1
+        self._starts = np.concatenate([[0], begins, [len(labels)]])
+        self._classes = len(begins) + 1 if len(labels) else 0
         if not 1 <= classes_per_batch <= self._classes:
             raise ValueError(
                 "classes_per_batch must be at least 1 and at most the number of classes "
                 f"({self._classes}); got {classes_per_batch}"
             )
+        index, workers = shard
+        if not 0 <= index < workers:
+            raise ValueError(f"shard must be (i, w) with 0 ≤ i < w; got {shard}")
+        if classes_per_batch % workers:
+            raise ValueError(
+                f"classes_per_batch must be a multiple of the number of workers ({workers}), so that each "
+                f"has as many; got {classes_per_batch}"
+            )
+        self.shard = shard
         self.classes_per_batch = classes_per_batch
         self.images_per_class = images_per_class
         self.seed = seed
-        self._epoch = -1
-        self._shuffled: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     @property
     def batch_size(self) -> int:
-        """N = C·K."""
+        """Pictures in this worker's part of a batch: N = C·K for a single worker."""
+        return self.global_batch_size // self.shard[1]
+
+    @property
+    def global_batch_size(self) -> int:
+        """N = C·K, of all workers together."""
         return self.classes_per_batch * self.images_per_class
+
+    @property
+    def first(self) -> int:
+        """Where this worker's part begins in the batch of all."""
+        return self.shard[0] * self.batch_size
 
     @property
     def batches_per_epoch(self) -> int:
@@ -67,18 +98,16 @@ class ClassBalancedBatches:
         return self._classes // self.classes_per_batch
 
     def __getitem__(self, step: int) -> npt.NDArray[np.int64]:
-        """Batch `step` (0, 1, …, without end) as [C·K] picture indices."""
+        """Batch `step` (0, 1, …, without end), this worker's part of it, as picture indices."""
         if step < 0:
             raise IndexError(f"step must not be negative; got {step}")
         epoch, position = divmod(step, self.batches_per_epoch)
-        if epoch != self._epoch:
-            self._shuffled = np.random.default_rng([self.seed, 0, epoch]).permutation(self._classes)
-            self._epoch = epoch
-        first = position * self.classes_per_batch
+        places = position * self.classes_per_batch + np.arange(self.classes_per_batch)
+        classes = shuffled(self._classes, (self.seed, 0, epoch), places)
+        # All classes draw, as each goes on where the one before it left the generator.
         rng = np.random.default_rng([self.seed, 1, step])
-        return np.concatenate(
-            [self._draw(chosen, rng) for chosen in self._shuffled[first : first + self.classes_per_batch]]
-        )
+        whole = np.concatenate([self._draw(chosen, rng) for chosen in classes])
+        return whole[self.first : self.first + self.batch_size]
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
         """All batches from step 0, without end."""
@@ -98,7 +127,11 @@ class ClassBalancedBatches:
 
 
 def class_balanced_batches(
-    labels: npt.ArrayLike, classes_per_batch: int, images_per_class: int, seed: int
+    labels: npt.ArrayLike,
+    classes_per_batch: int,
+    images_per_class: int,
+    seed: int,
+    shard: tuple[int, int] = (0, 1),
 ) -> ClassBalancedBatches:
     """A deterministic, restartable sampler of index batches; see `ClassBalancedBatches`."""
-    return ClassBalancedBatches(labels, classes_per_batch, images_per_class, seed)
+    return ClassBalancedBatches(labels, classes_per_batch, images_per_class, seed, shard)

@@ -22,8 +22,13 @@ def retrieval_metrics(
     clustering: bool = True,
     block_size: int | None = None,
     seed: int = 0,
+    gallery: ArrayLike | None = None,
+    gallery_labels: ArrayLike | Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Every picture a query against all the others; the query is left out by its index.
+
+    Where a gallery is given, as In-shop has one, every picture is a query against it alone: "others" below
+    then are the gallery's pictures.
 
     With rel(i) = 1 where the i-th nearest other is of the query's class, R the number of other pictures of
     that class, and P(i) the share of relevant ones among the first i:
@@ -40,6 +45,7 @@ def retrieval_metrics(
       pictures are sorted; breaking ties by index would find neighbours in the list and praise it.
     - A picture alone in its class is a query that always misses: it lowers recall@K. It has no R-precision
       and no MAP@R and is left out of their means, which are 0 where every picture is alone.
+    - With a gallery, queries and gallery are clustered together.
     - A K above n - 1 is that of all others: recall@K is then the share of queries with R > 0. So one picture
       alone has recall 0.
     - With one class every neighbour is right, and all values are 1.
@@ -51,6 +57,8 @@ def retrieval_metrics(
         clustering: False leaves out `nmi` and `pairwise_f1`; k-means takes long with thousands of classes.
         block_size: queries at a time, see `neighbours`. It does not change the result.
         seed: of k-means, which alone is random.
+        gallery: [g, d], what is searched, or None for the pictures themselves.
+        gallery_labels: [g], of the gallery.
 
     Returns:
         The metrics by name, Python floats from 0 to 1.
@@ -63,17 +71,27 @@ def retrieval_metrics(
     Check" (2020), section 3.2; expectation over ties as in McSherry and Najork, "Computing Information
     Retrieval Performance Measures Efficiently in the Presence of Tied Scores" (2008).
     """
-    search = Search(embeddings)
-    names, codes = check_labels(labels, len(search.queries))
+    search = Search(embeddings, gallery)
+    if gallery is None:
+        names, codes = check_labels(labels, len(search.queries))
+        gallery_codes, everything = codes, search.queries
+    else:
+        both = [np.asarray(labels), np.asarray(gallery_labels)]
+        check_labels(both[0], len(search.queries))
+        check_labels(both[1], len(search.gallery))
+        everything = np.concatenate([search.queries, search.gallery])
+        names, all_codes = check_labels(np.concatenate(both), len(everything))
+        codes, gallery_codes = np.split(all_codes, [len(search.queries)])
     ks = list(recall_at)
     if not ks or not all(isinstance(k, (int, np.integer)) and k >= 1 for k in ks):
         raise ValueError(f"recall_at must hold at least one K, integers of at least 1: got {recall_at!r}")
 
-    relevant = np.bincount(codes)[codes] - 1  # R, for every query
+    of_class = np.bincount(gallery_codes, minlength=len(names))
+    relevant = of_class[codes] - search.within  # R, for every query
     hits = np.zeros(len(ks))
     average_precision = precision = 0.0
     for block in search.blocks(np.maximum(relevant, max(ks)), block_size):
-        lists = _TiedLists(block, codes)
+        lists = _TiedLists(block, codes, gallery_codes)
         hits += [lists.hit_chance(k).sum() for k in ks]
         at_r = lists.scores_at(relevant[block.queries])
         average_precision += at_r[0]
@@ -84,21 +102,23 @@ def retrieval_metrics(
     result["map@r"] = float(average_precision / findable)
     result["r_precision"] = float(precision / findable)
     if clustering:
-        result |= clustering_scores(codes, cluster(search.queries, len(names), seed))
+        result |= clustering_scores(
+            codes if gallery is None else all_codes, cluster(everything, len(names), seed)
+        )
     return result
 
 
 class _TiedLists:
     """A block's ranked lists as sequences of ties (most of one entry), their relevant entries counted."""
 
-    def __init__(self, block: RankedBlock, codes: np.ndarray) -> None:
+    def __init__(self, block: RankedBlock, codes: np.ndarray, gallery_codes: np.ndarray) -> None:
         begins = block.rank == block.tie_start
         self.block = block
         self.tie = np.cumsum(begins) - 1  # [m] which tie an entry belongs to
         self.row = block.row[begins]  # and for each of t ties: its list,
         self.start = block.rank[begins]  # its first rank,
         self.size = np.bincount(self.tie)  # its entries,
-        relevant = codes[block.column] == codes[block.queries[block.row]]
+        relevant = gallery_codes[block.column] == codes[block.queries[block.row]]
         self.relevant = np.bincount(self.tie, weights=relevant).astype(np.int64)  # how many are relevant,
         ahead = np.cumsum(self.relevant) - self.relevant
         first_tie = np.searchsorted(self.row, np.arange(len(block.queries)))

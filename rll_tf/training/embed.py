@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data import Catalogue, Preprocessing, evaluation_batches, name_corrupt
+from rll_tf.data import Catalogue, PictureCache, Preprocessing, evaluation_batches, name_corrupt
 from rll_tf.evaluation import concatenate_levels, retrieval_metrics
 
 # The name of all levels' embeddings side by side.
@@ -17,7 +17,12 @@ CONCAT = "concat"
 
 
 def embed(
-    model: keras.Model, catalogue: Catalogue, preprocessing: Preprocessing, *, progress: bool = False
+    model: keras.Model,
+    catalogue: Catalogue,
+    preprocessing: Preprocessing,
+    *,
+    progress: bool = False,
+    cache: PictureCache | None = None,
 ) -> dict[str, np.ndarray]:
     """Embed every picture, in the catalogue's order: `{level: [n, embedding_dim] float32}`.
 
@@ -35,7 +40,7 @@ def embed(
     )
     batches: list[dict[str, np.ndarray]] = []
     try:
-        for pictures in evaluation_batches(catalogue, preprocessing):
+        for pictures in evaluation_batches(catalogue, preprocessing, cache=cache):
             batches.append({level: values.numpy() for level, values in run(pictures).items()})
             bar.add(len(pictures))
     except tf.errors.OpError as error:
@@ -44,15 +49,24 @@ def embed(
 
 
 def evaluate(
-    model: keras.Model, catalogue: Catalogue, preprocessing: Preprocessing, *, clustering: bool = True
+    model: keras.Model,
+    catalogue: Catalogue,
+    preprocessing: Preprocessing,
+    *,
+    clustering: bool = True,
+    cache: PictureCache | None = None,
 ) -> dict[str, dict[str, float]]:
     """The retrieval metrics of each of the model's levels and of their concatenation on these pictures."""
-    embeddings = embed(model, catalogue, preprocessing)
+    embeddings = embed(model, catalogue, preprocessing, cache=cache)
     return evaluate_embeddings(embeddings, catalogue.labels, clustering=clustering)
 
 
 def evaluate_embeddings(
-    embeddings: Mapping[str, np.ndarray], labels: np.ndarray, *, clustering: bool = True
+    embeddings: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    *,
+    clustering: bool = True,
+    in_gallery: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """The retrieval metrics of each level, and of their concatenation under `"concat"`.
 
@@ -60,8 +74,22 @@ def evaluate_embeddings(
         embeddings: level -> [n, d].
         labels: [n].
         clustering: whether to cluster for NMI and pairwise F1, the slow part.
+        in_gallery: [n] bool, which pictures are the gallery, the others being the queries; None where every
+            picture is a query against all the others.
     """
     levels = {**embeddings, CONCAT: concatenate_levels(embeddings)}
+    if in_gallery is None:
+        return {
+            level: retrieval_metrics(values, labels, clustering=clustering)
+            for level, values in levels.items()
+        }
     return {
-        level: retrieval_metrics(values, labels, clustering=clustering) for level, values in levels.items()
+        level: retrieval_metrics(
+            values[~in_gallery],
+            labels[~in_gallery],
+            clustering=clustering,
+            gallery=values[in_gallery],
+            gallery_labels=labels[in_gallery],
+        )
+        for level, values in levels.items()
     }

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from rll_tf.data import Augmentation, Preprocessing
+from rll_tf.data import Augmentation, Catalogue, Preprocessing
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # What networks take: pixels of 0 to 255 less a mean, divided by a scale.
@@ -48,7 +48,10 @@ class Settings:
         validate_every_steps: how often to validate and to save a checkpoint.
         validation_share: share of the training classes held out for validation, where the data set has no
             validation split of its own.
-        mirror, rotate_degrees, zoom, stretch, shear, shift: see `rll_tf.data.Augmentation`.
+        validation_folds, validation_fold: where folds is not 0, cross-validation instead: which of how many
+            parts of the training classes is held out, from 1.
+        mirror, rotate_degrees, zoom, stretch, shear, shift, scale_and_aspect: see
+            `rll_tf.data.Augmentation`.
         seed: of the weights, the batches, the augmentation and the held-out classes.
     """
 
@@ -77,12 +80,15 @@ class Settings:
     freeze_batch_norm: bool = False
     validate_every_steps: int = 100
     validation_share: float = 0.15
+    validation_folds: int = 0
+    validation_fold: int = 1
     mirror: bool = False
     rotate_degrees: float = 0.0
     zoom: float = 0.0
     stretch: float = 0.0
     shear: float = 0.0
     shift: float = 0.0
+    scale_and_aspect: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +119,25 @@ class Settings:
             raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum}")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must be at least 0 and below 1; got {self.validation_share}")
+
+        if self.validation_folds and not (
+            self.validation_folds >= 2 and 1 <= self.validation_fold <= self.validation_folds
+        ):
+            raise ValueError(
+                "validation_fold must be from 1 to validation_folds, which is 0 or at least 2; "
+                f"got fold {self.validation_fold} of {self.validation_folds}"
+            )
+
+    def split(self, catalogue: Catalogue) -> Catalogue:
+        """The catalogue with the splits `train` and, where classes are held out, `validation`.
+
+        A data set's own validation split stands, unless cross-validation is asked for.
+        """
+        if self.validation_folds:
+            return catalogue.fold(self.validation_fold, self.validation_folds, self.seed)
+        if "validation" in catalogue.splits:
+            return catalogue
+        return catalogue.hold_out(self.validation_share, self.seed)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data import Catalogue, class_balanced_batches, name_corrupt, training_batches
+from rll_tf.data import Catalogue, PictureCache, class_balanced_batches, name_corrupt, training_batches
 from rll_tf.models import pretrained_origin
 from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
@@ -37,6 +37,8 @@ def train(
     recipe: str = "",
     fixed: Collection[str] = (),
     resume: bool = False,
+    cache: PictureCache | None = None,
+    skip_corrupt: bool = False,
 ) -> Run:
     """Train an embedding model with one `RankedListLoss` a level and leave a run folder.
 
@@ -45,12 +47,14 @@ def train(
 
     Args:
         settings: what to train and how.
-        catalogue: the pictures; its splits `train` and `validation` where it has them, otherwise a share of
-            its classes is held out.
+        catalogue: the pictures; its splits `train` and `validation` where it has both, otherwise a share of
+            the training classes is held out.
         folder: where the run goes; new or empty, unless resuming.
         recipe: the recipe's name, for the record.
         fixed: names of settings that must not be adapted to the data, because the user asked for them.
         resume: continue the run in `folder`.
+        cache: keeps resized pictures on disk.
+        skip_corrupt: for the record, that corrupt pictures were taken out of `catalogue`.
 
     Returns:
         The finished run.
@@ -60,8 +64,7 @@ def train(
         FileExistsError: `folder` holds something already.
         CorruptPictureError: a picture can't be read or decoded.
     """
-    if "train" not in catalogue.splits:
-        catalogue = catalogue.hold_out(settings.validation_share, settings.seed)
+    catalogue = settings.split(catalogue)
     pictures = catalogue.select("train")
     held_out = catalogue.select("validation") if "validation" in catalogue.splits else None
     if settings.weights is not None and settings.pixels is None:
@@ -72,10 +75,10 @@ def train(
         run = Run.open(folder)
         _check_same_pictures(run.config, catalogue)
     else:
-        run = Run.create(folder, _config(settings, catalogue, recipe))
+        run = Run.create(folder, {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt})
     model, first_step = _begin(settings, run)
     if first_step < settings.steps:
-        _fit(model, settings, pictures, held_out, run, first_step)
+        _fit(model, settings, pictures, held_out, run, first_step, cache)
     _finish(settings, held_out, run)
     return run
 
@@ -166,6 +169,7 @@ def _fit(
     held_out: Catalogue | None,
     run: Run,
     first_step: int,
+    cache: PictureCache | None,
 ) -> None:
     batches = class_balanced_batches(
         pictures.labels, settings.classes_per_batch, settings.images_per_class, settings.seed
@@ -177,12 +181,17 @@ def _fit(
         settings.augmentation,
         settings.levels,
         first_step=first_step,
+        cache=cache,
     )
 
     validate = None
     if held_out is not None:
         validate = functools.partial(
-            evaluate, catalogue=held_out, preprocessing=settings.preprocessing, clustering=False
+            evaluate,
+            catalogue=held_out,
+            preprocessing=settings.preprocessing,
+            clustering=False,
+            cache=cache,
         )
     log = StepLog(run, first_step, settings.steps)
     checkpoint = Checkpoint(run, log, validate, BEST_METRIC)

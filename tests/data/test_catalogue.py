@@ -1,6 +1,8 @@
 """The catalogue and the names of data sets."""
 
+import dataclasses
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -46,6 +48,54 @@ def test_the_share_and_the_seed_decide_what_is_held_out():
     assert len(first) == 30
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=4, max_size=40), st.integers(2, 6), st.integers(0, 3), st.booleans()
+)
+def test_every_class_is_held_out_in_exactly_one_fold(sizes, folds, seed, with_splits):
+    """Classes of one picture in none; parts are nearly equal; a test split stays as it is."""
+    catalogue = toy(sizes)
+    findable = [label for label, size in enumerate(sizes) if size > 1]
+    if with_splits:
+        test = catalogue.labels == 0
+        splits = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+        catalogue = dataclasses.replace(catalogue, splits=splits)
+        findable = [label for label in findable if label != 0]
+    if len(findable) < 2 * folds:
+        with pytest.raises(
+            ValueError, match=f"{folds} folds need at least {2 * folds} classes .* has {len(findable)}"
+        ):
+            catalogue.fold(1, folds, seed)
+        return
+    held = []
+    for number in range(1, folds + 1):
+        fold = catalogue.fold(number, folds, seed)
+        classes = {name: set(fold.select(name).labels) for name in fold.splits}
+        assert not classes["train"] & classes["validation"]
+        held.append(sorted(classes["validation"]))
+        if with_splits:
+            np.testing.assert_array_equal(fold.splits["test"], catalogue.splits["test"])
+            assert not classes["test"] & (classes["train"] | classes["validation"])
+    assert sorted(itertools.chain(*held)) == findable
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+def test_holding_out_leaves_the_test_classes_alone():
+    """Of a data set with training and test classes, only training classes are held out."""
+    catalogue = toy([3] * 20)
+    splits = {"train": np.arange(30), "test": np.arange(30, 60)}
+    held = dataclasses.replace(catalogue, splits=splits).hold_out(0.2, seed=1)
+    assert list(held.splits["test"]) == list(range(30, 60))
+    assert len(held.splits["validation"]) == 6
+    assert sorted([*held.splits["train"], *held.splits["validation"]]) == list(range(30))
+
+
+@pytest.mark.parametrize(("number", "folds"), [(0, 2), (3, 2), (1, 1)])
+def test_a_fold_that_is_none_is_refused(number, folds):
+    """Folds count from 1, and there are at least two."""
+    with pytest.raises(ValueError, match=f"got {number} of {folds}"):
+        toy([2] * 20).fold(number, folds, 0)
 
 
 def test_a_selection_keeps_labels_and_names():

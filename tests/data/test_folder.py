@@ -1,10 +1,12 @@
 """A user's own folder."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from rll_tf.data import open_dataset
+from rll_tf.data import CorruptPictureError, Preprocessing, load_pictures, open_dataset, printable
+from tests.data.test_images import encoded, picture
 
 
 def touch(*files):
@@ -56,3 +58,45 @@ def test_a_missing_folder_and_one_without_pictures_are_told_apart(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no pictures; expected one directory a class"):
         open_dataset(f"folder:{tmp_path}/empty")
+
+
+def test_names_that_are_not_utf8_are_read_and_shown(tmp_path):
+    """The path opens the file; the class's name can be printed and written as JSON."""
+    directory = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(directory)
+    with open(directory + b"/\xff.png", "wb") as file:
+        file.write(encoded(picture(5, 7)))
+    catalogue = open_dataset(f"folder:{tmp_path}")
+    assert catalogue.class_names == (r"caf\xe9",)
+    assert printable(catalogue.paths[0]).endswith(r"caf\xe9/\xff.png")
+    assert load_pictures(catalogue, Preprocessing(4, 4)).shape == (1, 4, 4, 3)
+    Path(catalogue.paths[0]).write_bytes(b"no picture")
+    with pytest.raises(CorruptPictureError, match=r"\\xff\.png is not a whole picture"):
+        load_pictures(catalogue, Preprocessing(4, 4))
+
+
+def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
+    """It is not passed over in silence: its classes would be missing."""
+    touch(tmp_path / "a" / "1.png", tmp_path / "b" / "1.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/b'"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_a_link_to_nowhere_and_one_to_itself_are_told_apart_from_pictures(tmp_path):
+    """A dangling picture is listed and named when it is read; a directory that links to itself is none."""
+    touch(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "2.png").symlink_to("gone.png")
+    (tmp_path / "loop").symlink_to("loop")
+    catalogue = open_dataset(f"folder:{tmp_path}")
+    assert catalogue.class_names == ("a",)
+    (tmp_path / "a" / "1.png").write_bytes(encoded(picture(5, 7)))
+    with pytest.raises(CorruptPictureError, match=r"2\.png can't be read \(No such file or directory\)"):
+        load_pictures(catalogue, Preprocessing(4, 4))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from rll_tf.data.images import Augmentation, Preprocessing, decode
+from rll_tf.data.images import Augmentation, Preprocessing
 
 
 def picture(height, width, channels=3, seed=0):
@@ -25,48 +25,6 @@ def encoded(pixels, form="PNG"):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP"])
-def test_lossless_files_decode_to_their_pixels(form):
-    """A non-square RGB picture comes back as it was."""
-    pixels = picture(30, 41)
-    np.testing.assert_array_equal(decode(encoded(pixels, form)), pixels)
-
-
-def test_jpeg_decodes_as_pillow_does():
-    """Up to what TensorFlow's fast cosine transform rounds otherwise, four grey values."""
-    content = encoded(picture(30, 41), "JPEG")
-    np.testing.assert_allclose(
-        decode(content).numpy().astype(int), np.array(Image.open(io.BytesIO(content))).astype(int), atol=4
-    )
-
-
-def test_grey_one_bit_and_alpha_become_three_channels():
-    """Grey and 1-bit pictures become three equal channels, alpha is dropped."""
-    grey = picture(20, 33, 1)
-    np.testing.assert_array_equal(decode(encoded(grey)), np.repeat(grey, 3, axis=2))
-    buffer = io.BytesIO()
-    bits = grey[:, :, 0] > 128
-    Image.fromarray(bits).save(buffer, format="PNG")
-    np.testing.assert_array_equal(decode(buffer.getvalue())[:, :, 1], bits * 255)
-    alpha = picture(20, 33, 4)
-    np.testing.assert_array_equal(decode(encoded(alpha)), alpha[:, :, :3])
-
-
-def test_a_gif_decodes_to_its_first_frame():
-    """Later frames are not looked at."""
-    frames = [Image.fromarray(np.full([6, 9, 3], value, np.uint8)) for value in (10, 200)]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:])
-    np.testing.assert_allclose(decode(buffer.getvalue()), np.full([6, 9, 3], 10), atol=2)
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture", encoded(picture(40, 40), "JPEG")[:-300]])
-def test_what_is_no_whole_picture_raises(content):
-    """Empty, foreign and truncated bytes."""
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        decode(content)
-
-
 @pytest.mark.parametrize("size", [(90, 140), (31, 20)])
 def test_resizing_equals_pillow(size):
     """Shrinking and growing a non-square picture, to one grey value of rounding."""
@@ -75,6 +33,61 @@ def test_resizing_equals_pillow(size):
     wanted = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(fitted.numpy().astype(int), np.array(wanted).astype(int), atol=1)
     assert fitted.dtype == tf.uint8
+
+
+def test_a_scaled_crop_is_a_window_resized():
+    """A picture whose pixels tell their place: the window lies inside, its size and shape are in range."""
+    rows, columns = np.mgrid[:120, :200].astype(np.float32)
+    image = tf.constant(np.stack([rows, columns, 0 * rows], axis=2).astype(np.uint8))
+    augmentation, sides, ratios, corners = Augmentation(scale_and_aspect=True), [], [], []
+    for number in range(60):
+        crop = augmentation.scaled_crop(image, Preprocessing(24, 32), [7, number]).numpy().astype(int)
+        assert crop.shape == (24, 24, 3)
+        # Half a pixel of the crop lies beyond its first and last pixels' centres.
+        height = (crop[-1, 0, 0] - crop[0, 0, 0]) * 24 / 23
+        width = (crop[0, -1, 1] - crop[0, 0, 1]) * 24 / 23
+        sides.append(np.sqrt(height * width / (120 * 200)))
+        ratios.append(width / height)
+        corners.append(crop[0, 0, :2])
+    assert 0.48 < min(sides) < 0.56
+    assert 0.9 < max(sides) < 1.02
+    assert 0.68 < min(ratios) < 0.85
+    assert 1.2 < max(ratios) < 1.46
+    assert np.ptp(corners, axis=0).min() > 20
+
+
+def test_a_scaled_crop_equals_pillow_and_numpy():
+    """The same draws, written out in NumPy, on a picture so narrow that the window is limited by it."""
+    pixels = picture(90, 40)
+    for number in range(5):
+        u = tf.random.stateless_uniform([4], [1, number]).numpy().astype(float)
+        side = (0.5 + 0.5 * u[0]) * np.sqrt(90 * 40)
+        ratio = (4 / 3) ** (2 * u[1] - 1)
+        height, width = min(90, round(side / ratio**0.5)), min(40, round(side * ratio**0.5))
+        top, left = int(u[2] * (90 - height + 1)), int(u[3] * (40 - width + 1))
+        window = Image.fromarray(pixels[top : top + height, left : left + width])
+        wanted = np.array(window.resize((24, 24), Image.Resampling.BILINEAR)).astype(int)
+        crop = Augmentation(scale_and_aspect=True).scaled_crop(
+            tf.constant(pixels), Preprocessing(24, 32), [1, number]
+        )
+        np.testing.assert_allclose(crop.numpy().astype(int), wanted, atol=1)
+
+
+def test_parts_of_a_batch_come_out_as_the_whole():
+    """Two workers draw what a single one draws."""
+    augmentation, preprocessing = Augmentation(True, 10, 0.1, 0.1, 0.1, 0.1), Preprocessing(13, 20)
+    images = batch(6)
+    whole = augmentation(images, preprocessing, [3, 4])
+    parts = [augmentation(images[i : i + 3], preprocessing, [3, 4], (i, 6)) for i in (0, 3)]
+    np.testing.assert_array_equal(tf.concat(parts, 0), whole)
+
+
+def test_a_batch_is_fitted_picture_by_picture():
+    """Leading axes are kept."""
+    images = tf.constant(np.stack([picture(30, 41, seed=seed) for seed in range(6)]).reshape(2, 3, 30, 41, 3))
+    fitted = Preprocessing(16, 16).fit(images)
+    assert fitted.shape == (2, 3, 16, 16, 3)
+    np.testing.assert_array_equal(fitted[1, 2], Preprocessing(16, 16).fit(images[1, 2]))
 
 
 def test_the_test_time_way_equals_a_numpy_transcription():

@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from PIL import Image
 from rll_tf.data import (
     Augmentation,
     CorruptPictureError,
+    PictureCache,
     Preprocessing,
     class_balanced_batches,
     evaluation_batches,
@@ -66,6 +68,91 @@ def test_pictures_kept_in_memory_equal_pictures_decoded_anew(catalogue):
     for kept, fresh in zip(batches_of(catalogue), batches_of(catalogue, memory_bytes=0), strict=True):
         np.testing.assert_array_equal(kept[0], fresh[0])
         np.testing.assert_array_equal(kept[1]["low"], fresh[1]["low"])
+
+
+def test_pictures_finished_one_by_one_equal_whole_batches(catalogue):
+    """Crops and mirrors without geometry, decoded anew, kept in memory, or in two workers' parts."""
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, [30, 20 + number, 3], np.uint8)
+        Image.fromarray(pixels).save(catalogue.paths[number])
+
+    def first(memory_bytes, *shard):
+        sampler = class_balanced_batches(catalogue.labels, 4, 3, 1, *shard)
+        dataset = training_batches(
+            catalogue, sampler, PREPROCESSING, Augmentation(mirror=True), ["low"], memory_bytes=memory_bytes
+        )
+        return next(dataset.as_numpy_iterator())
+
+    images, labels = first(2**30)
+    for parts in ([first(0)], [first(0, (index, 2)) for index in range(2)]):
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
+        np.testing.assert_array_equal(np.concatenate([part[1]["low"] for part in parts]), labels["low"])
+
+
+def test_scaled_crops_are_the_same_whatever_else_happens(catalogue, tmp_path):
+    """From files whatever the memory, in any order of threads; each picture differs from step to step."""
+    sampler = class_balanced_batches(catalogue.labels, 2, 2, seed=1)
+    augmentation = Augmentation(mirror=True, scale_and_aspect=True)
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, [30, 20 + number, 3], np.uint8)
+        Image.fromarray(pixels).save(catalogue.paths[number])
+
+    def two(sampler, **options):
+        dataset = training_batches(catalogue, sampler, PREPROCESSING, augmentation, ["low"], **options)
+        return [images for images, _ in itertools.islice(dataset.as_numpy_iterator(), 2)]
+
+    whole = two(sampler)
+    np.testing.assert_array_equal(whole, two(sampler, memory_bytes=0))
+    halves = [two(class_balanced_batches(catalogue.labels, 2, 2, 1, (i, 2))) for i in range(2)]
+    np.testing.assert_array_equal(whole, np.concatenate(halves, axis=1))
+    assert len({image.tobytes() for batch in whole for image in batch}) == 8
+
+
+def test_workers_parts_side_by_side_are_the_single_workers_batch(catalogue):
+    """Pictures with their random changes, and labels."""
+    augmentation = Augmentation(True, 10, 0.1, 0.1, 0.1, 0.1)
+
+    def first(*shard):
+        sampler = class_balanced_batches(catalogue.labels, 4, 2, 1, *shard)
+        dataset = training_batches(catalogue, sampler, PREPROCESSING, augmentation, ["low"])
+        return next(dataset.as_numpy_iterator())
+
+    images, labels = first()
+    parts = [first((index, 2)) for index in range(2)]
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
+    np.testing.assert_array_equal(np.concatenate([part[1]["low"] for part in parts]), labels["low"])
+
+
+def test_a_further_augmentation_sees_pixels_before_they_are_normalised(catalogue):
+    """Such as a Keras layer: it gets 0 to 255 and its answer is normalised."""
+    invert = keras.layers.Lambda(lambda images: 255 - images)
+    for plain, inverted in zip(
+        batches_of(catalogue), batches_of(catalogue, augment_batch=invert), strict=True
+    ):
+        np.testing.assert_allclose(plain[0], -inverted[0], atol=1e-5)
+
+
+def test_pictures_cached_on_disk_equal_fresh_ones(catalogue, tmp_path):
+    """In training, with and without memory, and in evaluation."""
+    cache = PictureCache(tmp_path / "cache")
+    for fresh, cached in zip(
+        batches_of(catalogue), batches_of(catalogue, memory_bytes=0, cache=cache), strict=True
+    ):
+        np.testing.assert_array_equal(fresh[0], cached[0])
+    np.testing.assert_array_equal(
+        load_pictures(catalogue, PREPROCESSING), load_pictures(catalogue, PREPROCESSING, cache)
+    )
+    np.testing.assert_array_equal(
+        list(evaluation_batches(catalogue, PREPROCESSING)),
+        list(evaluation_batches(catalogue, PREPROCESSING, cache=cache)),
+    )
+
+
+def test_a_corrupt_picture_is_named_through_the_cache_too(catalogue, tmp_path):
+    """It never enters the cache."""
+    Path(catalogue.paths[5]).write_bytes(b"no picture")
+    with pytest.raises(CorruptPictureError, match=r"5\.png is not a whole picture"):
+        batches_of(catalogue, cache=PictureCache(tmp_path / "cache"))
 
 
 def test_a_pipeline_begun_at_a_step_continues_the_order(catalogue):

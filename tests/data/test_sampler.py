@@ -13,7 +13,7 @@ from rll_tf.data import class_balanced_batches
 @st.composite
 def samplers(draw):
     """Labels in random order with unequal classes, and a sampler whose C need not divide their number."""
-    sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=15))
+    sizes = draw(st.lists(st.one_of(st.integers(1, 12), st.integers(1, 200)), min_size=1, max_size=15))
     ids = draw(st.lists(st.integers(-5, 10**12), min_size=len(sizes), max_size=len(sizes), unique=True))
     labels = np.repeat(ids, sizes)
     np.random.default_rng(draw(st.integers(0, 99))).shuffle(labels)
@@ -67,6 +67,33 @@ def test_a_restart_at_any_step_gives_the_uninterrupted_order(case, step):
     np.testing.assert_array_equal(through, restarted)
 
 
+@given(samplers(), st.integers(1, 4), st.integers(0, 30))
+def test_workers_parts_side_by_side_are_the_single_workers_batch(case, workers, step):
+    """So together they keep the invariant; where workers do not divide C they are refused."""
+    labels, whole = case
+    arguments = labels, whole.classes_per_batch, whole.images_per_class, whole.seed
+    if whole.classes_per_batch % workers:
+        with pytest.raises(ValueError, match=rf"a multiple of the number of workers \({workers}\)"):
+            class_balanced_batches(*arguments, (0, workers))
+        return
+    parts = [class_balanced_batches(*arguments, (index, workers)) for index in range(workers)]
+    assert {len(part[step]) for part in parts} == {part.batch_size for part in parts}
+    np.testing.assert_array_equal(np.concatenate([part[step] for part in parts]), whole[step])
+    assert [part.first for part in parts] == [index * whole.batch_size // workers for index in range(workers)]
+
+
+def test_many_classes_keep_the_invariants():
+    """Beyond the size up to which classes are shuffled outright, over the whole of two epochs."""
+    labels = np.repeat(np.arange(40_000), 2)
+    batches = class_balanced_batches(labels, 1999, 2, seed=3)
+    epochs = []
+    for epoch in range(2):
+        indices = np.concatenate([batches[20 * epoch + i] for i in range(20)])
+        assert len(set(indices.tolist())) == 20 * 1999 * 2
+        epochs.append(indices)
+    assert not np.array_equal(*epochs)
+
+
 def test_the_seed_decides_the_order_and_epochs_differ():
     """Equal seeds give equal batches, other seeds and later epochs give others."""
     labels = np.arange(200) // 4
@@ -101,6 +128,7 @@ def test_every_class_is_drawn_equally_often():
         (dict(labels=[0.0, 1.0]), "integers; got shape .* dtype float64"),
         (dict(labels=[[0, 1]]), r"\[n\] integers; got shape \(1, 2\)"),
         (dict(images_per_class=0), "images_per_class must be at least 1; got 0"),
+        (dict(shard=(2, 2)), r"shard must be \(i, w\) with 0 ≤ i < w; got \(2, 2\)"),
         (dict(seed=-1), "seed must not be negative; got -1"),
     ],
 )

@@ -1,0 +1,94 @@
+"""Resized pictures on disk, so that a photograph is decoded once and not in every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensorflow as tf
+
+from rll_tf.data.decode import decode
+from rll_tf.data.images import Preprocessing
+
+# Part of every key: to be raised when decoding or resizing changes a single pixel.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureCache:
+    """A folder of resized pictures, each a file of resize_px · resize_px · 3 bytes.
+
+    A picture is found by the content of its file, so renamed, moved and equal files share one entry, and a
+    changed file gets another. Entries appear in one move once they are whole: a process that is killed leaves
+    at most a temporary file, several processes may share the folder, and a file of another size is written
+    anew. Nothing is ever thrown away; delete the folder to be rid of it. At 256 px a picture takes 197 kB.
+
+    Args:
+        folder: made if need be.
+    """
+
+    folder: Path
+
+    def keep(self, paths: Sequence[str], preprocessing: Preprocessing) -> list[str]:
+        """Make sure that every picture is in the cache.
+
+        Each file is read once for its content's name; only pictures that are not here yet are decoded.
+
+        Returns:
+            The cached files, one a path.
+
+        Raises:
+            OSError: a picture can't be read or the cache can't be written.
+            tf.errors.OpError: a picture can't be decoded.
+        """
+        top = self.folder / f"v{VERSION}-{preprocessing.resize_px}px"
+        size = preprocessing.resize_px**2 * 3
+        with ThreadPoolExecutor() as threads:
+            names = list(threads.map(_content_name, paths))
+        files = [top / name[:2] / f"{name[2:]}.u8" for name in names]
+        absent: dict[Path, str] = {}
+        for file, path in zip(files, paths, strict=True):
+            if file not in absent and not _has_size(file, size):
+                absent[file] = path
+        for file, pixels in _fitted(absent, preprocessing):
+            _write(file, pixels)
+        return [str(file) for file in files]
+
+
+def _content_name(path: str) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.blake2b(stream.read(), digest_size=16).hexdigest()
+
+
+def _has_size(file: Path, size: int) -> bool:
+    try:
+        return file.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _fitted(absent: dict[Path, str], preprocessing: Preprocessing) -> Iterator[tuple[Path, bytes]]:
+    files = list(absent)
+    paths = tf.constant([os.fsencode(path) for path in absent.values()], tf.string)
+    dataset = tf.data.Dataset.from_tensor_slices(paths).map(
+        lambda path: preprocessing.fit(decode(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    for file, pixels in zip(files, dataset.prefetch(8).as_numpy_iterator(), strict=True):
+        yield file, pixels.tobytes()
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.replace(partial, file)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,160 @@
+"""A benchmark from its known sources to its place, or clear words on what to put there by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rll_tf.data.download import DownloadError, Progress, RemoteFile, download
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a benchmark comes from.
+
+    Args:
+        files: what to fetch; archives are unpacked. Empty where only a person can ask for them.
+        by_hand: where else a person finds them, and what must lie in the data set's place.
+    """
+
+    files: tuple[RemoteFile, ...]
+    by_hand: str
+
+
+_CARS = "https://ai.stanford.edu/~jkrause/"
+
+# Tried one after the other; checksums as published with torchvision and other readers of these archives.
+SOURCES = {
+    "cub200": Source(
+        (
+            RemoteFile(
+                "CUB_200_2011.tgz",
+                (
+                    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+                    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
+                ),
+                md5="97eceeb196236b17998738112f37df78",
+                size_bytes=1_150_585_339,
+            ),
+        ),
+        "get CUB_200_2011.tgz (CaltechDATA, record 65de6-vp158; Kaggle has copies named cub2002011) and "
+        "unpack it to {place}/CUB_200_2011",
+    ),
+    "cars196": Source(
+        (
+            RemoteFile(
+                "car_devkit.tgz", (_CARS + "cars/car_devkit.tgz",), md5="c3b158d763b6e2245038c8ad08e45376"
+            ),
+            RemoteFile(
+                "cars_test_annos_withlabels.mat",
+                (_CARS + "car196/cars_test_annos_withlabels.mat",),
+                md5="b0a2b23655a3edd16d84508592a98d10",
+            ),
+            RemoteFile(
+                "cars_train.tgz", (_CARS + "car196/cars_train.tgz",), md5="065e5b463ae28d29e77c1b4b166cfe61"
+            ),
+            RemoteFile(
+                "cars_test.tgz", (_CARS + "car196/cars_test.tgz",), md5="4ce7ebf6a94d07f1952d94dd34c4d501"
+            ),
+        ),
+        "the official address is gone; get car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz,"
+        " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset) "
+        "and unpack them to {place}",
+    ),
+    "sop": Source(
+        (
+            RemoteFile(
+                "Stanford_Online_Products.zip",
+                (
+                    "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+                    "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+                ),
+                md5="7f73d41a2f44250d4779881525aea32e",
+            ),
+        ),
+        "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it to "
+        "{place}/Stanford_Online_Products",
+    ),
+    "inshop": Source(
+        (),
+        "it is given out by hand only: ask for the In-shop Clothes Retrieval Benchmark of DeepFashion at "
+        "mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html, put list_eval_partition.txt into "
+        "{place}/Eval and unpack img.zip to {place}/img",
+    ),
+}
+
+
+def fetch(
+    name: str,
+    folder: Path,
+    progress: Callable[[RemoteFile], Progress] | None = None,
+    source: Source | None = None,
+) -> Path:
+    """Fetch a benchmark's files and unpack them into its place.
+
+    Archives are kept in `folder/.downloads` until all of them are unpacked, so a fetch that broke off is
+    continued. Each archive appears unpacked in one move.
+
+    Args:
+        name: a key of `SOURCES`.
+        folder: the data set's place.
+        progress: gives for each file what to call as it arrives, see `download`.
+        source: where from; the known source of `name`.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ValueError: there is nothing to fetch under this name.
+        DownloadError: a file can't be had or unpacked; the message says what to put where by hand.
+    """
+    if source is None:
+        if name not in SOURCES:
+            raise ValueError(f"only {', '.join(SOURCES)} can be fetched; got {name!r}")
+        source = SOURCES[name]
+    by_hand = source.by_hand.format(place=folder)
+    if not source.files:
+        raise DownloadError(f"{name} can't be fetched: {by_hand}")
+    downloads = folder / ".downloads"
+    fetched = []
+    for file in source.files:
+        try:
+            fetched.append(download(file, downloads, progress(file) if progress else None))
+        except DownloadError as error:
+            raise DownloadError(f"{file.name} can't be fetched ({error}). By hand: {by_hand}") from error
+    for file_path in fetched:
+        try:
+            _unpack(file_path, folder)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+            file_path.unlink()
+            raise DownloadError(
+                f"{file_path.name} can't be unpacked ({error}). By hand: {by_hand}"
+            ) from error
+    shutil.rmtree(downloads)
+    return folder
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack beside `folder`'s content, then move every entry of the archive's top into place."""
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as scratch:
+        if tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                tar.extractall(scratch, filter="data")  # refuses what would land outside
+        elif zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(scratch)
+        elif archive.suffix in {".tgz", ".tar", ".zip"}:
+            raise tarfile.ReadError("it is no archive")
+        else:
+            shutil.copy(archive, scratch)
+        for entry in sorted(Path(scratch).iterdir()):
+            target = folder / entry.name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            os.replace(entry, target)

@@ -1,0 +1,75 @@
+"""In-shop Clothes Retrieval, of DeepFashion: photographs of 7,982 garments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rll_tf.data.catalogue import Catalogue
+from rll_tf.data.layout import Counts, check, missing, rows
+
+COUNTS = {
+    "train": Counts(3_997, 25_882),
+    "query": Counts(3_985, 14_218),
+    "gallery": Counts(3_985, 12_612),
+}
+
+_LIST = "list_eval_partition.txt"
+
+
+def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS) -> Catalogue:
+    """Catalogue the In-shop Clothes Retrieval Benchmark, in the layout of its later release.
+
+    `path` holds `Eval/list_eval_partition.txt` (or the file itself) and the unpacked `img.zip` as `img/` or
+    `Img/img/`. The list is a count, a heading, and then lines
+
+        img/WOMEN/Dresses/id_00000002/02_1_front.jpg id_00000002 train
+
+    Args:
+        path: where the tree lies.
+        expected: the counts to assert.
+
+    Returns:
+        The pictures in the list's order, classes in the order of their names. "train" shares no class with
+        the others; "query" and "gallery" share theirs by design, each query being sought in the gallery.
+        "test" is both together.
+
+    Raises:
+        FileNotFoundError: the list or a picture is missing.
+        ValueError: the list is broken, or counts differ from `expected`.
+
+    Source: Liu et al., "DeepFashion" (2016); the paper, section 4.1.
+    """
+    root = Path(path).expanduser()
+    places = [root / "Eval", root, root / "Anno"]
+    file = next((place / _LIST for place in places if (place / _LIST).is_file()), None)
+    if file is None:
+        raise missing("inshop", _LIST, places)
+    pictures, items, parts = [], [], []
+    for picture, item, part in rows(file, 3, skip=2):
+        if part not in expected:
+            raise ValueError(f"{file} must assign pictures to {', '.join(expected)}; got {part!r}")
+        pictures.append(picture)
+        items.append(item)
+        parts.append(part)
+    names, labels = np.unique(items, return_inverse=True)
+    part_array = np.array(parts)
+    splits = {part: np.flatnonzero(part_array == part) for part in expected}
+    splits["test"] = np.flatnonzero(part_array != "train")
+    top = root / "Img" if (root / "Img" / "img").is_dir() else root
+    catalogue = Catalogue(
+        spec=f"inshop:{path}",
+        paths=tuple(str(top / picture) for picture in pictures),
+        labels=labels.astype(np.int64),
+        class_names=tuple(str(name) for name in names),
+        splits=splits,
+    )
+    taught = np.isin(labels[splits["test"]], labels[splits["train"]])
+    if taught.any():
+        raise ValueError(
+            f"inshop: expected no class of train among query and gallery; found {taught.sum():,} pictures"
+        )
+    return check("inshop", catalogue, expected, root)

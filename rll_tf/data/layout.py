@@ -1,0 +1,111 @@
+"""What the readers of official layouts share: finding a tree, reading its lists, asserting its counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rll_tf.data.catalogue import Catalogue
+
+
+class Counts(NamedTuple):
+    """How many classes and pictures a split must have."""
+
+    classes: int
+    pictures: int
+
+    def __str__(self) -> str:
+        return f"{self.pictures:,} pictures of {self.classes:,} classes"
+
+
+def find_tree(name: str, path: str | os.PathLike[str], tops: Sequence[str], wanted: str) -> Path:
+    """The directory that holds the file `wanted`: `path` itself or one of `tops` below it.
+
+    Raises:
+        FileNotFoundError: none does; the message says which file was looked for and where.
+    """
+    root = Path(path).expanduser()
+    places = [root, *(root / top for top in tops)]
+    for place in places:
+        if (place / wanted).is_file():
+            return place
+    raise missing(name, wanted, places)
+
+
+def missing(name: str, wanted: str, places: Iterable[Path]) -> FileNotFoundError:
+    """The error that a data set's file is in none of these places."""
+    looked = ", ".join(str(place) for place in places)
+    return FileNotFoundError(
+        f"{name} needs the file {wanted}; looked in {looked} (rll datasets tells what each data set needs)"
+    )
+
+
+def rows(file: Path, columns: int, skip: int = 0) -> Iterator[list[str]]:
+    """The whitespace-separated columns of each line, after `skip` lines of heading; the last may hold spaces.
+
+    Raises:
+        ValueError: a line has fewer columns; the message names it.
+    """
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    for number, line in enumerate(text.splitlines(), 1):
+        if number <= skip or not line.strip():
+            continue
+        values = line.split(maxsplit=columns - 1)
+        if len(values) < columns:
+            raise ValueError(f"{file} line {number} must have {columns} columns; got {line!r}")
+        values[-1] = values[-1].rstrip()
+        yield values
+
+
+def number(file: Path, text: str) -> int:
+    """A whole number of an annotation file.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{file} must hold whole numbers here; got {text!r}") from None
+
+
+def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root: Path) -> Catalogue:
+    """Assert the counts of every split and that every picture file is there.
+
+    Directories are listed once each, which is far quicker than asking for every file on a network disk.
+
+    Raises:
+        ValueError: a split has another number of classes or pictures than published; both are named.
+        FileNotFoundError: picture files are missing; the message says how many of how many, and the first.
+    """
+    for split, counts in expected.items():
+        selected = catalogue.select(split)
+        found = Counts(selected.class_count, len(selected))
+        if found != counts:
+            raise ValueError(f"{name}: expected split {split!r} to have {counts}; found {found} in {root}")
+    absent = absent_files(catalogue.paths)
+    if absent:
+        total = len(catalogue)
+        raise FileNotFoundError(
+            f"{name}: expected {total:,} picture files; found {total - len(absent):,} in {root}, "
+            f"the first that is missing is {absent[0]}"
+        )
+    return catalogue
+
+
+def absent_files(paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that are no files of their directories, in order."""
+    listed: dict[str, set[str]] = {}
+    absent = []
+    for path in paths:
+        directory, name = os.path.split(path)
+        if directory not in listed:
+            try:
+                listed[directory] = set(os.listdir(directory))
+            except OSError:
+                listed[directory] = set()
+        if name not in listed[directory]:
+            absent.append(path)
+    return absent

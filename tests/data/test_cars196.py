@@ -1,0 +1,62 @@
+"""The reader of CARS196."""
+
+import numpy as np
+import pytest
+
+from rll_tf.data.cars196 import cars196
+from rll_tf.data.layout import Counts
+from tests.data.trees import write_cars196
+
+EXPECTED = {"train": Counts(2, 5), "test": Counts(2, 3)}
+
+
+def test_one_archives_annotations(tmp_path):
+    """relative_im_path and class from 1; halves by class."""
+    catalogue = cars196(write_cars196(tmp_path), EXPECTED)
+    assert catalogue.labels.tolist() == [0, 0, 1, 1, 1, 2, 3, 3]
+    assert catalogue.labels.dtype == np.int64
+    assert catalogue.class_names == ("Car 1", "Car 2", "Car 3", "Car 4")
+    assert catalogue.paths[0] == str(tmp_path / "car_ims/000001.jpg")
+    assert list(catalogue.splits["test"]) == [5, 6, 7]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_devkits_annotations(tmp_path, beside):
+    """The field fname within either half; the labels of test lie in devkit/ or beside it."""
+    root = write_cars196(tmp_path / "stanford_cars", devkit=True)
+    if beside:
+        name = "cars_test_annos_withlabels.mat"
+        (root / "devkit" / name).rename(root / name)
+    catalogue = cars196(tmp_path, EXPECTED)
+    assert catalogue.labels.tolist() == [0, 1, 1, 3, 0, 1, 2, 3]
+    assert catalogue.class_names == ("Car 1", "Car 2", "Car 3", "Car 4")
+    assert catalogue.paths[4] == str(root / "cars_test/00001.jpg")
+    assert list(catalogue.splits["train"]) == [0, 1, 2, 4, 5]
+
+
+def test_missing_pictures_and_wrong_counts_are_refused_with_both_numbers(tmp_path):
+    """Each error says what was expected and what was found."""
+    root = write_cars196(tmp_path)
+    with pytest.raises(ValueError, match="have 4 pictures of 2 classes; found 5 pictures of 2 classes"):
+        cars196(root, {"train": Counts(2, 4), "test": Counts(2, 4)})
+    with pytest.raises(ValueError, match="class ids from 1 to 3; found 1 to 4"):
+        cars196(root, {"train": Counts(1, 2), "test": Counts(2, 6)})
+    (root / "car_ims/000003.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"expected 8 picture files; found 7 .*000003\.jpg"):
+        cars196(root, EXPECTED)
+
+
+def test_what_are_no_annotations_is_refused(tmp_path):
+    """No file, another file, and a file without the fields."""
+    with pytest.raises(
+        FileNotFoundError, match=r"cars_annos\.mat or devkit/cars_train_annos\.mat; looked in"
+    ):
+        cars196(tmp_path)
+    (tmp_path / "cars_annos.mat").write_text("<html>moved</html>" * 20)
+    with pytest.raises(ValueError, match="is not a MATLAB annotation file"):
+        cars196(tmp_path)
+    (tmp_path / "devkit").mkdir()
+    root = write_cars196(tmp_path / "other", devkit=True)
+    (root / "devkit/cars_train_annos.mat").rename(root / "cars_annos.mat")
+    with pytest.raises(ValueError, match="with the fields relative_im_path and class"):
+        cars196(root)

@@ -1,0 +1,102 @@
+"""Fetching a benchmark into its place."""
+
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from rll_tf.data.download import DownloadError, RemoteFile
+from rll_tf.data.fetch import SOURCES, Source, fetch
+from tests.data.server import serving
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """This machine's own server is asked directly."""
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def tar(**files):
+    """A .tgz with these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name.replace("__", "/"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zipped(**files):
+    """A .zip with these files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return buffer.getvalue()
+
+
+def source_of(server, *names):
+    """A source of these files."""
+    files = tuple(RemoteFile(name, (f"{server.url}/{name}",)) for name in names)
+    return Source(files, "put the files into {place}/here")
+
+
+def test_archives_are_unpacked_into_place(tmp_path):
+    """Tar, zip and a plain file; the archives are gone, and earlier content of the same name is replaced."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "old.jpg").touch()
+    content = {
+        "/a.tgz": tar(pictures__1=b"one"),
+        "/b.zip": zipped(more__2=b"two"),
+        "/c.mat": b"labels",
+    }
+    seen = []
+    with serving(content) as server:
+        source = source_of(server, "a.tgz", "b.zip", "c.mat")
+        fetch("x", tmp_path, lambda file: lambda done, total: seen.append(file.name), source)
+    files = {
+        str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
+    assert files == {"pictures/1": b"one", "more/2": b"two", "c.mat": b"labels"}
+    assert set(seen) == {"a.tgz", "b.zip", "c.mat"}
+
+
+def test_a_failure_says_what_to_put_where(tmp_path):
+    """Offline, and where an archive is none; the archives that arrived are kept for the next time."""
+    with serving({"/a.tgz": tar(a=b"1"), "/b.tgz": b"no archive"}) as server:
+        with pytest.raises(
+            DownloadError, match=rf"c\.tgz can't be fetched .*404.* the files into {tmp_path}/here"
+        ):
+            fetch("x", tmp_path, source=source_of(server, "a.tgz", "c.tgz"))
+        assert (tmp_path / ".downloads" / "a.tgz").exists()
+        with pytest.raises(DownloadError, match=r"b\.tgz can't be unpacked \(.*By hand: put the files"):
+            fetch("x", tmp_path, source=source_of(server, "b.tgz"))
+    assert not (tmp_path / ".downloads" / "b.tgz").exists()
+
+
+def test_an_archive_can_not_write_elsewhere(tmp_path):
+    """A path that leads outside is refused."""
+    place = tmp_path / "place"
+    with (
+        serving({"/a.tgz": tar(**{"..__evil": b"1"})}) as server,
+        pytest.raises(DownloadError, match="can't be unpacked"),
+    ):
+        fetch("x", place, source=source_of(server, "a.tgz"))
+    assert not (tmp_path / "evil").exists()
+
+
+def test_what_is_given_out_by_hand_only_says_so(tmp_path):
+    """In-shop has no address; an unknown name lists the known."""
+    with pytest.raises(DownloadError, match=rf"by hand only.*{tmp_path}/Eval and unpack"):
+        fetch("inshop", tmp_path)
+    with pytest.raises(ValueError, match="only cub200, cars196, sop, inshop can be fetched; got 'mnist'"):
+        fetch("mnist", tmp_path)
+
+
+def test_every_source_says_where_by_hand():
+    """Each names its place, and each file an address."""
+    for source in SOURCES.values():
+        assert "{place}" in source.by_hand
+        assert all(file.urls and (file.md5 or file.size_bytes) for file in source.files)

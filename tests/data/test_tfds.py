@@ -1,0 +1,93 @@
+"""tensorflow-datasets' builders, played by a stand-in: the package is an extra."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from rll_tf.data import open_dataset
+from rll_tf.data.layout import Counts
+from rll_tf.data.tfds import tfds
+
+PNG = b"\x89PNG rest"
+
+
+class Builder:
+    """Two splits that share classes, ids from 1, as a classification benchmark has them."""
+
+    def __init__(self, name, features=("image", "label")):
+        self.name = name.partition(":")[0]
+        label = types.SimpleNamespace(names=[f"class {i}" for i in range(5)])
+        self.info = types.SimpleNamespace(
+            full_name=f"{self.name}/1.0.0",
+            features=dict.fromkeys(features, label),
+            splits={"train": None, "test": None},
+        )
+
+    def download_and_prepare(self):
+        """Succeed, unless the address is dead."""
+        if self.name == "dead":
+            raise ConnectionError("404 for http://gone\nmore")
+
+    def as_dataset(self, split, shuffle_files, decoders):
+        """A split's examples."""
+        assert not shuffle_files
+        assert decoders == {"image": "skip"}
+        labels = [1, 2, 3, 4] if split == "train" else [1, 4]
+        examples = [{"image": PNG if label == 1 else b"\xff\xd8", "label": label} for label in labels]
+        return types.SimpleNamespace(as_numpy_iterator=lambda: iter(examples))
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """The stand-in, and a place of its own for what is unpacked."""
+    module = types.ModuleType("tensorflow_datasets")
+    module.builder = Builder
+    module.decode = types.SimpleNamespace(SkipDecoding=lambda: "skip")
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
+    monkeypatch.setenv("RLL_DATASETS", str(tmp_path))
+    return module
+
+
+def test_a_builders_splits_come_together_as_files(package, tmp_path):
+    """Pictures are unpacked unchanged, classes renumbered from 0 with their own names."""
+    catalogue = open_dataset("tfds:things")
+    assert catalogue.spec == "tfds:things"
+    assert catalogue.labels.tolist() == [0, 3, 0, 1, 2, 3]
+    assert catalogue.labels.dtype == np.int64
+    assert catalogue.class_names == ("class 1", "class 2", "class 3", "class 4")
+    assert catalogue.splits == {}
+    assert catalogue.paths[0] == str(tmp_path / "tfds/things-1.0.0/00000/00000000.png")
+    assert catalogue.encoded(0) == PNG
+
+
+def test_they_are_unpacked_once(package, monkeypatch):
+    """The second time the files are there; half an unpacking is begun anew."""
+    open_dataset("tfds:things")
+    monkeypatch.setattr(Builder, "as_dataset", None)
+    assert len(open_dataset("tfds:things")) == 6
+
+
+def test_known_benchmarks_are_split_by_class_and_counted(package):
+    """Counts that differ from the published ones are refused with both numbers."""
+    catalogue = tfds("things", {"train": Counts(2, 3), "test": Counts(2, 3)})
+    assert set(catalogue.select("train").labels) == {0, 1}
+    with pytest.raises(ValueError, match="have 8,054 pictures of 98 classes; found 6 pictures of 4 classes"):
+        open_dataset("tfds:cars196")
+
+
+def test_what_a_builder_can_not_do_is_one_line(package):
+    """A dead address, and a data set without labels."""
+    with pytest.raises(ValueError, match=r"can't prepare 'dead': ConnectionError: 404 for http://gone$"):
+        open_dataset("tfds:dead")
+    package.builder = lambda name: Builder(name, features=("image",))
+    with pytest.raises(ValueError, match="must give image and label or class_id; it gives image"):
+        open_dataset("tfds:unlabelled")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    """It is optional."""
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ValueError, match=r"pip install 'rll_tf\[datasets\]'"):
+        open_dataset("tfds:cars196")
