@@ -40,7 +40,6 @@ SOURCES = {
                     "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
                 ),
                 md5="97eceeb196236b17998738112f37df78",
-                size_bytes=1_150_585_339,
             ),
         ),
         "get CUB_200_2011.tgz (CaltechDATA, record 65de6-vp158; Kaggle has copies named cub2002011) and "

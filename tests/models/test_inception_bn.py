@@ -4,10 +4,10 @@ import csv
 
 import numpy as np
 import pytest
-import reference
 
 from rll_tf.models import embedding_model, inception_bn, load_pretrained
 from rll_tf.models.inception_bn import keras_name, weighted_layers
+from tests.models import reference
 
 
 @pytest.fixture(scope="module")

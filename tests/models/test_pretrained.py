@@ -5,11 +5,11 @@ import pickle
 import keras
 import numpy as np
 import pytest
-import reference
 
 from rll_tf.models import embedding_model, load_pretrained
 from rll_tf.models.inception_bn import weighted_layers
 from rll_tf.models.weights.naming import CAFFE, PYTORCH
+from tests.models import reference
 
 NEW = ("loss1_fc_bn_sc_fc",)
 
