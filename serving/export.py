@@ -52,7 +52,10 @@ def export(model: keras.Model, preprocessing: Preprocessing, to: Path, metadata:
     to.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=to))
     try:
-        _write(model, preprocessing, partial)
+        try:
+            _write(model, preprocessing, partial)
+        except tf.errors.OpError as error:  # TensorFlow's own word for a full disk
+            raise OSError(f"{to} can't be written: {error.message}") from error
         information = {
             **metadata,
             "levels": {level: int(output.shape[-1]) for level, output in model.output.items()},

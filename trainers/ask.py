@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +37,7 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
     if skip:
         catalogue, skipped = skip_corrupt(catalogue)
     artefact = Artefact(model)
+    to.parent.mkdir(parents=True, exist_ok=True)
     progress = keras.utils.Progbar(len(catalogue), verbose=int(sys.stdout.isatty()), unit_name="picture")
     batches = []
     try:
@@ -93,16 +96,22 @@ def _open_gallery(file: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file that `embed` wrote, checked."""
     wanted = ("embeddings", "labels", "paths", "class_names", "level")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             gallery = {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
     missing = [name for name in wanted if name not in gallery]
     if missing:
         raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
-    count = len(gallery["embeddings"])
-    counts = {len(gallery[name]) for name in ("embeddings", "labels", "paths")}
-    if count == 0 or gallery["embeddings"].ndim != 2 or len(counts) > 1:
+    parts = [gallery[name] for name in ("embeddings", "labels", "paths")]
+    labels = gallery["labels"]
+    if (
+        [part.ndim for part in parts] != [2, 1, 1]
+        or len({len(part) for part in parts}) > 1
+        or not labels.size
+    ):
         shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
         raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
+    if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < gallery["class_names"].size:
+        raise ValueError(f"{file} must hold labels that index its {gallery['class_names'].size} class_names")
     return gallery

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -31,11 +32,14 @@ def run(arguments: list[str]) -> int:
     try:
         with _native_messages_held():
             rll.main(arguments, prog_name="rll", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return MISTAKE
     except click.ClickException as error:
         return _complain(error.format_message(), MISTAKE)
     except (click.Abort, KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if _debugging():
             traceback.print_exc()
         return _complain(_describe(error), FAILURE)
@@ -66,7 +70,7 @@ def _native_messages_held() -> Iterator[None]:
             sys.stderr = passing
         try:
             yield
-        except (click.ClickException, click.Abort, KeyboardInterrupt, ValueError, OSError):
+        except (click.ClickException, click.Abort, KeyboardInterrupt, ValueError, OSError, ImportError):
             raise
         except BaseException:
             messages.seek(0)
@@ -78,7 +82,7 @@ def _native_messages_held() -> Iterator[None]:
             os.close(screen)
 
 
-def _describe(error: ValueError | OSError) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
     return str(error)
@@ -246,7 +250,10 @@ def export(run: Path, to: Path) -> None:
     opened = Run.open(run)
     settings = opened.settings
     metadata = {key: opened.config[key] for key in ("recipe", "data", "versions")}
-    version = write(opened.best_model(), settings.preprocessing, to, metadata)
+    try:
+        version = write(opened.best_model(), settings.preprocessing, to, metadata)
+    except (RuntimeError, subprocess.SubprocessError) as error:
+        raise click.ClickException(str(error)) from error
     print(f"exported: {version}")
 
 

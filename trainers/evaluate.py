@@ -11,7 +11,7 @@ from PIL import Image
 
 from rll_tf.data import Catalogue, Skipped, open_dataset, skip_corrupt
 from rll_tf.evaluation import concatenate_levels, format_table, write_report
-from rll_tf.training import CONCAT, Run, evaluate_embeddings
+from rll_tf.training import CONCAT, Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.files import write_json
 
@@ -114,6 +114,8 @@ def _pictures(
             split = "all"
     if split == QUERY_AGAINST_GALLERY:
         return catalogue, split, skipped
+    if is_own and split in ("train", "validation"):
+        check_same_pictures(config, catalogue)
     return catalogue.select(split), split, skipped
 
 

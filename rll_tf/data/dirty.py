@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rll_tf.data.catalogue import Catalogue, printable
 from rll_tf.data.decode import decode
-from rll_tf.data.pipeline import unreadable
+from rll_tf.data.pipeline import CorruptPictureError, unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,8 @@ def skip_corrupt(catalogue: Catalogue) -> tuple[Catalogue, Skipped]:
     if not reasons:
         return catalogue, Skipped()
     kept = np.flatnonzero(is_good)
+    if not kept.size:
+        raise CorruptPictureError(f"{catalogue.spec} has no picture that can be read: {reasons[0]}")
     place = np.cumsum(is_good) - 1
     splits = {name: place[indices[is_good[indices]]] for name, indices in catalogue.splits.items()}
     gone = np.setdiff1d(catalogue.labels, catalogue.labels[kept])

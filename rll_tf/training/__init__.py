@@ -5,7 +5,7 @@ from rll_tf.training.embed import CONCAT, embed, evaluate, evaluate_embeddings
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.run import Run
 from rll_tf.training.settings import Settings
-from rll_tf.training.train import train
+from rll_tf.training.train import check_same_pictures, train
 
 __all__ = [
     "CONCAT",
@@ -13,6 +13,7 @@ __all__ = [
     "Run",
     "Settings",
     "build",
+    "check_same_pictures",
     "embed",
     "evaluate",
     "evaluate_embeddings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,8 @@ class StepLog(keras.callbacks.Callback):
         """Log the step."""
         self.step += 1
         values = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(values["loss"]):
+            raise ValueError(f"the loss is {values['loss']} at step {self.step}: lower learning_rate")
         self.losses.append(values["loss"])
         append_line(self.run.steps_file, {"step": self.step, **values})
         self.model.stop_training = self.step >= self.steps

@@ -69,7 +69,7 @@ class Run:
         Raises:
             FileExistsError: the folder holds something already.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not (folder.is_dir() and _is_begun_or_empty(folder)):
             raise FileExistsError(
                 f"{folder} exists already and a run is never overwritten: "
                 "take another folder, or continue this run with --resume"
@@ -126,3 +126,12 @@ class Run:
             kept = [row for row in read_lines(file) if row["step"] <= step]
             with replacing(file) as partial:
                 partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+
+def _is_begun_or_empty(folder: Path) -> bool:
+    """Whether nothing is there but what a kill inside `Run.create` leaves."""
+    entries = {entry.name for entry in folder.iterdir()}
+    checkpoints = folder / "checkpoints"
+    return entries <= {"checkpoints", "partial-config.json"} and not (
+        checkpoints.is_dir() and any(checkpoints.iterdir())
+    )

@@ -92,9 +92,11 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "validate_every_steps", "classes_per_batch", "images_per_class"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        # One class alone has nothing to push, one picture of a class nothing to pull.
+        least = {"steps": 1, "validate_every_steps": 1, "classes_per_batch": 2, "images_per_class": 2}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name} must be at least {bound}; got {getattr(self, name)}")
         if self.halve_every_steps is not None and self.halve_every_steps < 1:
             raise ValueError(f"halve_every_steps must be at least 1; got {self.halve_every_steps}")
         if self.precision not in PRECISIONS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import platform
+import shutil
 import sys
 import zlib
 from collections.abc import Collection
@@ -15,7 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data import Catalogue, PictureCache, class_balanced_batches, name_corrupt, training_batches
+from rll_tf.data import (
+    Catalogue,
+    CorruptPictureError,
+    PictureCache,
+    class_balanced_batches,
+    name_corrupt,
+    training_batches,
+)
 from rll_tf.models import pretrained_origin
 from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
@@ -73,12 +81,19 @@ def train(
     settings = _adapt(settings, pictures, held_out, fixed)
     if resume:
         run = Run.open(folder)
-        _check_same_pictures(run.config, catalogue)
+        check_same_pictures(run.config, catalogue)
+        model, first_step = _begin(settings, run)
     else:
+        # Built first: settings that make no model leave no folder behind.
+        model, first_step = build(settings), 0
         run = Run.create(folder, {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt})
-    model, first_step = _begin(settings, run)
-    if first_step < settings.steps:
-        _fit(model, settings, pictures, held_out, run, first_step, cache)
+    try:
+        if first_step < settings.steps:
+            _fit(model, settings, pictures, held_out, run, first_step, cache)
+    except CorruptPictureError:
+        if not run.last_file.exists() and not resume:
+            shutil.rmtree(run.folder)  # nothing was learned, and mended pictures are another run
+        raise
     _finish(settings, held_out, run)
     return run
 
@@ -140,10 +155,15 @@ def _fingerprint(catalogue: Catalogue) -> str:
     return f"{len(names)} pictures, {zlib.crc32(chr(0).join(names).encode('utf-8', 'surrogateescape')):08x}"
 
 
-def _check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
+def check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
+    """Check that these are the pictures a run began with: its splits hold for no others.
+
+    Raises:
+        ValueError: they are not.
+    """
     if config["fingerprint"] != _fingerprint(catalogue):
         raise ValueError(
-            f"a run must be resumed on the pictures it began with ({config['fingerprint']}); "
+            f"the run's splits hold for the pictures it began with ({config['fingerprint']}); "
             f"{catalogue.spec} now holds {_fingerprint(catalogue)}"
         )
 

@@ -134,3 +134,15 @@ def test_a_folder_without_an_artefact_is_told_apart(exported, tmp_path):
         Artefact(tmp_path)
     with pytest.raises(ValueError, match="has no level 'top'; it has: low, mid, high"):
         Artefact(exported / "1").embed([b""], "top")
+
+
+def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch):
+    """TensorFlow has its own errors for what the file system says."""
+
+    def full(*_):
+        raise tf.errors.OutOfRangeError(None, None, "variables; File too large")
+
+    monkeypatch.setattr(export_module, "_write", full)
+    with pytest.raises(OSError, match="can't be written: variables; File too large"):
+        export(model, PREPROCESSING, tmp_path, {})
+    assert list(tmp_path.iterdir()) == []

@@ -255,3 +255,69 @@ def test_a_gallery_that_does_not_fit_is_refused(capfd, exported, pictures, tmp_p
     (tmp_path / "no picture.png").write_text("text")
     message = refused(capfd, "search", exported, tmp_path / "no picture.png", "--gallery", file)
     assert "no picture.png is not a whole picture" in message
+
+
+def test_a_changed_folder_has_no_validation_split_any_more(capfd, tmp_path):
+    """Which classes were held out holds for the pictures a run began with, and for no others."""
+    folder = write_pictures(tmp_path / "pictures")
+    rll("train", "convnet", "--data", f"folder:{folder}", "--out", tmp_path / "run", *TINY_SETTINGS)
+    write_pictures(folder, classes=7)
+    capfd.readouterr()
+    assert "now holds 35 pictures" in refused(capfd, "evaluate", tmp_path / "run")
+
+
+@pytest.mark.parametrize("mistake", ["input_px=1", "levels=top", "margin=-1"])
+def test_settings_that_make_no_model_leave_no_folder(capfd, mistake, pictures, tmp_path):
+    """The corrected command finds nothing in its way."""
+    words = ("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run")
+    refused(capfd, *words, *TINY_SETTINGS, "--set", mistake)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_a_kill_left_half_made_is_begun_anew(pictures, tmp_path):
+    """Nothing was learned in it yet."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "partial-config.json").write_text("{")
+    rll("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run", *TINY_SETTINGS)
+
+
+def test_a_loss_that_is_not_finite_stops_training(capfd, pictures, tmp_path):
+    """The message says at which step, and what to change."""
+    words = ("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run", *TINY_SETTINGS)
+    message = refused(capfd, *words, "--set", "learning_rate=1e30")
+    assert "the loss is nan at step" in message
+    assert "lower learning_rate" in message
+
+
+def test_a_damaged_gallery_is_one_line(capfd, exported, pictures, tmp_path):
+    """Cut short, with labels of the wrong kind or range, or no archive at all."""
+    file = tmp_path / "gallery.npz"
+    picture = pictures / "class 0" / "0.png"
+    rll("embed", exported, "--data", f"folder:{pictures}", "--to", file)
+    capfd.readouterr()
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:300] + b"?" * 300 + whole[600:]):
+        file.write_bytes(content)
+        assert "a file that rll embed wrote" in refused(capfd, "search", exported, picture, "--gallery", file)
+    with file.open("wb") as stream:
+        np.save(stream, np.eye(3))
+    refused(capfd, "search", exported, picture, "--gallery", file)
+    arrays = {
+        "embeddings": np.eye(4, 24, dtype=np.float32),
+        "paths": np.array(list("abcd")),
+        "class_names": np.array(["c"]),
+        "level": np.array("concat"),
+    }
+    for labels in (np.zeros(4), np.full(4, 7)):
+        np.savez(file, labels=labels, **arrays)
+        assert "labels that index its 1 class_names" in refused(
+            capfd, "search", exported, picture, "--gallery", file
+        )
+
+
+def test_rll_alone_shows_its_help(capfd):
+    """What a newcomer types first."""
+    assert cli.run([]) == 2
+    output = capfd.readouterr()
+    assert "Commands:" in output.out
+    assert output.err == ""

@@ -48,6 +48,7 @@ def test_every_kind_of_setting_can_be_replaced():
         ("momentum=1", "momentum must be at least 0 and below 1; got 1"),
         ("validation_share=1", "validation_share must be at least 0 and below 1; got 1"),
         ("steps=0", "steps must be at least 1; got 0"),
+        ("images_per_class=1", "images_per_class must be at least 2; got 1"),
         ("seed=-1", "seed must not be negative; got -1"),
     ],
 )
