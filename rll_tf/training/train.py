@@ -94,7 +94,7 @@ def train(
         if not run.last_file.exists() and not resume:
             shutil.rmtree(run.folder)  # nothing was learned, and mended pictures are another run
         raise
-    _finish(settings, held_out, run)
+    _finish(settings, held_out, run, cache)
     return run
 
 
@@ -230,10 +230,10 @@ def _fit(
         raise name_corrupt(pictures, error) from error
 
 
-def _finish(settings: Settings, held_out: Catalogue | None, run: Run) -> None:
+def _finish(settings: Settings, held_out: Catalogue | None, run: Run, cache: PictureCache | None) -> None:
     """Write `metrics.json`: the best model's whole metrics on the validation classes."""
     best = best_epoch(run, BEST_METRIC)
     result: dict[str, Any] = {"steps": settings.steps, "best_step": best["step"] if best else None}
     if held_out is not None:
-        result["validation"] = evaluate(run.best_model(), held_out, settings.preprocessing)
+        result["validation"] = evaluate(run.best_model(), held_out, settings.preprocessing, cache=cache)
     write_json(run.metrics_file, result)
