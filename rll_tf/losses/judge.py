@@ -22,8 +22,6 @@ from rll_tf.losses.pairwise import (
     differences,
     product,
     squared_distances,
-    squared_norms,
-    unit_length,
 )
 from rll_tf.losses.variants import Parameters
 
@@ -109,17 +107,16 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
         numbers: [5] float64, `Parameters.numbers`.
         form: which operations, and in what dtype and blocks.
     """
-    unit = unit_length(gallery.embeddings)
-    centre = centred(gallery.embeddings, unit, form.dtype)
-    norms = squared_norms(centre)
+    centre = centred(gallery.embeddings, form.dtype)
+    unit = centre.unit
     terms = _terms(numbers, unit, form.dtype)
 
     def judge_block(start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
-        distances = squared_distances(centre, norms, start, rows)
+        distances = squared_distances(centre, start, rows)
         block = _rows(*distances, pair_masks(gallery.labels, start, rows), terms)
         values, coefficients, log_weights = _judge_rows(block, terms, form)
-        queries = tf.slice(centre, [start, 0], [rows, tf.shape(centre)[1]])
-        pulled = product(coefficients, centre)
+        queries = tf.slice(centre.vectors, [start, 0], [rows, tf.shape(centre.vectors)[1]])
+        pulled = product(coefficients, centre.vectors)
         directions = tf.reduce_sum(coefficients, axis=1)[:, None] * queries - pulled
         return values, directions, log_weights
 
@@ -132,14 +129,14 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
             rows_at_a_time(gallery.embeddings, form.block_size),
         )
     )
-    # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss.
-    poison = 0.0 * tf.reduce_sum(norms)
+    # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss. The
+    # directions hold NaN then by themselves, through the mean.
+    poison = 0.0 * tf.reduce_sum(centre.norms)
     uncertain = tf.math.is_nan(judged.values) & ~tf.math.is_nan(poison)
     judged = _judge_again(judged, uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form))
-    scale = tf.cast(unit, tf.float64)
-    values, directions = judged.values * scale + tf.cast(poison, tf.float64), judged.directions + poison
+    values, directions = judged.values * unit + tf.cast(poison, tf.float64), judged.directions
     if form.squared:
-        values, directions = values * scale, directions * tf.cast(unit, form.dtype)
+        values, directions = values * unit, directions * tf.cast(unit, form.dtype)
     return Judgement(values, tf.cast(directions, gallery.embeddings.dtype), judged.log_weights)
 
 
@@ -151,7 +148,7 @@ def compiled_judge(form: Form) -> Callable[[Gallery, tf.Tensor, tf.Tensor], Judg
 
 def _terms(numbers: tf.Tensor, unit: tf.Tensor, dtype: tf.DType) -> Terms:
     """The five numbers of `Parameters.numbers` in units and in `dtype`."""
-    unit, largest = tf.cast(unit, tf.float64), dtype.max * _HEADROOM
+    largest = dtype.max * _HEADROOM
     positive_bound, negative_bound, positive_temperature, temperature, balance = tf.unstack(numbers, 5)
     bounds = (tf.minimum(each / unit, largest) for each in (positive_bound, negative_bound))
     slopes = (tf.minimum(each * unit, largest) for each in (positive_temperature, temperature))
@@ -241,8 +238,12 @@ def _judge_again(
             for each, new in zip(state, (*exactly(row), [False]), strict=True)
         ]
 
-    *results, _ = tf.while_loop(lambda *state: tf.reduce_any(state[-1]), replace, [*judged, uncertain])
-    return Judgement(*results)
+    def loop() -> Judgement:
+        state = tf.while_loop(lambda *state: tf.reduce_any(state[-1]), replace, [*judged, uncertain])
+        return Judgement(*state[:-1])
+
+    # Without the condition XLA would prepare every batch for the loop, which hardly any needs.
+    return tf.cond(tf.reduce_any(uncertain), loop, lambda: judged)
 
 
 def _exact_row(
