@@ -57,7 +57,7 @@ def _about_zero(vectors: tf.Tensor) -> tf.Tensor:
     sample = vectors[:: max((vectors.shape[0] or 1) // _SAMPLE, 1)][:_SAMPLE]
     first = tf.reduce_sum(sample[:1], axis=0)
     vectors -= first + tf.reduce_mean(sample - first, axis=0)
-    return vectors, tf.reduce_sum(tf.square(vectors), axis=1)
+    return vectors, row_sums(tf.square(vectors))
 
 
 def squared_distances(
@@ -114,10 +114,22 @@ def product(a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
     return tf.add_n([tf.matmul(left, right, transpose_b=transpose_b) for left, right in parts])
 
 
+def row_sums(array: tf.Tensor) -> tf.Tensor:
+    """The sums of the rows of [Q, N] float32 or float64: [Q].
+
+    On CPUs as a product with ones: XLA's own sums take twice as long there.
+    """
+    if _has_gpu():
+        return tf.reduce_sum(array, axis=1)
+    return tf.linalg.matvec(array, tf.ones([tf.shape(array)[1]], array.dtype))
+
+
 def _tensor_float_32() -> bool:
-    return tf.config.experimental.tensor_float_32_execution_enabled() and bool(
-        tf.config.list_logical_devices("GPU")
-    )
+    return tf.config.experimental.tensor_float_32_execution_enabled() and _has_gpu()
+
+
+def _has_gpu() -> bool:
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def _leading_bits(x: tf.Tensor) -> tf.Tensor:
