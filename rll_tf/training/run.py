@@ -21,8 +21,8 @@ class Run:
     | file | what it holds |
     |---|---|
     | `config.json` | recipe, settings, data, the classes trained and validated on, versions |
-    | `steps.jsonl` | one line a step: the batch's loss, whole and by level |
-    | `epochs.jsonl` | one line a validation: the step, mean loss since the last one, validation metrics |
+    | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and shares of mined queries |
+    | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
     | `checkpoints/last.keras` | the whole state of training after the last validation |
     | `checkpoints/best.keras` | the model with the best validation so far |
     | `metrics.json` | written at the end: the best step and its validation metrics |
