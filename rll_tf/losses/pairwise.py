@@ -43,7 +43,8 @@ def centred(embeddings: tf.Tensor, dtype: tf.DType) -> Centred:
         largest = tf.reduce_max(tf.abs(embeddings))
         usable = tf.math.is_finite(largest) & (largest > 0.0)
         unit = tf.maximum(tf.where(usable, largest, tf.ones_like(largest)), _SMALLEST_UNIT[largest.dtype])
-        return Centred(*_about_zero(tf.cast(embeddings / unit, dtype)), tf.cast(unit, tf.float64))
+        vectors, norms = _about_zero(tf.cast(embeddings / unit, dtype))
+        return Centred(vectors, norms, tf.cast(unit, tf.float64))
 
     vectors, norms = _about_zero(tf.cast(embeddings, dtype))
     largest = tf.reduce_max(norms)
@@ -52,7 +53,7 @@ def centred(embeddings: tf.Tensor, dtype: tf.DType) -> Centred:
     return Centred(*tf.cond(ordinary, lambda: whole, divided))
 
 
-def _about_zero(vectors: tf.Tensor) -> tf.Tensor:
+def _about_zero(vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """[N, D] about 0, and its squared norms [N]."""
     sample = vectors[:: max((vectors.shape[0] or 1) // _SAMPLE, 1)][:_SAMPLE]
     first = tf.reduce_sum(sample[:1], axis=0)

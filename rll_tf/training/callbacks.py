@@ -39,8 +39,7 @@ class StepLog(keras.callbacks.Callback):
             raise ValueError(f"the loss is {values['loss']} at step {self.step}: lower learning_rate")
         self.rows.append(values)
         append_line(self.run.steps_file, {"step": self.step, **values})
-        for name in filter(_is_share, values):  # the progress bar has no room for them
-            del logs[name]  # type: ignore[union-attr]
+        _drop_shares(logs)
         self.model.stop_training = self.step >= self.steps
 
     def epoch_means(self) -> dict[str, Any]:
@@ -91,12 +90,19 @@ class Checkpoint(keras.callbacks.Callback):
             self.run.save(self.model, self.run.best_file)
         append_line(self.run.epochs_file, row)
         self.run.save(self.model, self.run.last_file)
+        _drop_shares(logs)
         if logs is not None and "validation" in row:
             logs["val_recall@1"] = row["validation"][CONCAT]["recall@1"]  # shown at the end of the bar
 
 
 def _is_share(name: str) -> bool:
     return name.endswith("_share")
+
+
+def _drop_shares(logs: dict[str, Any] | None) -> None:
+    """The progress bar has no room for them."""
+    for name in [each for each in logs or {} if _is_share(each)]:
+        del logs[name]  # type: ignore[union-attr]
 
 
 def best_epoch(run: Run, metric: tuple[str, str]) -> dict[str, Any] | None:
