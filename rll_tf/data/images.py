@@ -67,7 +67,7 @@ class Preprocessing:
         return self._square(fitted, image.shape, self.resize_px)
 
     def fit_window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
-        """What `window` cuts from `fit`'s answer, without computing what lies below it or right of it.
+        """What `window` cuts from `fit`'s answer, without computing the rest.
 
         Args:
             image: [height, width, channels] uint8; one channel becomes three.
@@ -76,10 +76,9 @@ class Preprocessing:
         Returns:
             [input_px, input_px, 3] float32, whole numbers.
         """
-        last = corner + self.input_px
-        fitted = resize(image[tf.newaxis], self.resize_px, self.resize_px, (last[0], last[1]))
-        window = tf.round(fitted[0, corner[0] :, corner[1] :])
-        return self._square(window, image.shape, self.input_px)
+        window = tf.stack([corner, corner + self.input_px], axis=1)
+        fitted = tf.round(resize(image[tf.newaxis], self.resize_px, self.resize_px, window)[0])
+        return self._square(fitted, image.shape, self.input_px)
 
     def window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
         """Cut the square of side `input_px` that begins at `corner`, [2] int32, from a fitted picture."""
