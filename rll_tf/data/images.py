@@ -93,14 +93,14 @@ class Preprocessing:
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
         """Turn [..., width, 3] RGB pixels of 0 to 255 into the float32 numbers that the network takes.
 
-        A product with a permutation reorders the channels, and the mean is repeated along a row: reversing
-        or subtracting along an axis of three takes TensorFlow about ten times as long on a CPU, more than
-        decoding the picture. The product is exact, each of its sums having one term that is not zero.
+        Reversing a row's pixels and then all its numbers reorders the channels, and the mean is repeated
+        along a row: reversing or subtracting along an axis of three takes several times as long on a CPU.
         """
         shape = tf.shape(images)
         values = tf.cast(images, tf.float32)
         if self.bgr:
-            values = tf.matmul(tf.reshape(values, [-1, 3]), tf.eye(3)[::-1])
+            values = tf.reverse(tf.reshape(values, [-1, shape[-2], 3]), [1])
+            values = tf.reverse(tf.reshape(values, [-1, 3 * shape[-2]]), [1])
         mean = tf.tile(tf.constant(self.mean, tf.float32), shape[-2:-1])
         values = tf.reshape(values, [-1, 3 * shape[-2]]) - mean
         if self.scale != 1:

@@ -1,4 +1,4 @@
-"""Bilinear resizing that averages when it shrinks, of a whole picture or only of the window that is wanted."""
+"""Bilinear resizing that averages when it shrinks, of a whole picture or only of the window wanted."""
 
 from __future__ import annotations
 
@@ -31,22 +31,29 @@ def resize(images: tf.Tensor, height: int, width: int, window: tf.Tensor | None 
         window = tf.constant([[0, height], [0, width]])
     shape = tf.shape(images)
     count, channels = shape[0], images.shape[-1] or shape[3]
-    rows = _resize_rows(tf.reshape(images, [count, shape[1], -1]), height, window[0])
-    on_side = tf.transpose(tf.reshape(rows, [count, -1, shape[2], channels]), [0, 2, 1, 3])
-    small = _resize_rows(tf.reshape(on_side, [count, shape[2], -1]), width, window[1])
-    extent = window[:, 1] - window[:, 0]
-    return tf.transpose(tf.reshape(small, [count, extent[1], extent[0], channels]), [0, 2, 1, 3])
+    first, last = window[:, 0], window[:, 1]
+    rows = _resize_rows(tf.reshape(images, [count, shape[1], -1]), height, last[0])
+    # Transposed as matrices, [n, h, w·channels], which is fast; a pixel's channels stay in order.
+    on_side = tf.transpose(rows, [0, 2, 1])
+    columns = _resize_rows(tf.reshape(on_side, [count, shape[2], -1]), width, last[1])
+    upright = tf.transpose(tf.reshape(columns, [count, last[1] * channels, last[0]]), [0, 2, 1])
+    cut = upright[:, first[0] :, first[1] * channels :]
+    return tf.reshape(cut, [count, last[0] - first[0], last[1] - first[1], channels])
 
 
-def _resize_rows(rows: tf.Tensor, height: int, span: tf.Tensor) -> tf.Tensor:
-    """[n, h, m] -> rows span[0] to span[1] - 1 of the resized [n, height, m], float32."""
-    # Weights depend on a row's place from the first one on, so the rows above the window are computed too.
+def _resize_rows(rows: tf.Tensor, height: int, last: tf.Tensor) -> tf.Tensor:
+    """[n, h, m] -> the rows before `last` of the resized [n, height, m], float32.
+
+    A row's weights depend on its distance from the first one to the last digit, so rows above a window are
+    computed too. The rows stand as the columns of pictures one pixel high: the kernel hands each row of a
+    picture to another thread, which costs more than the work itself where all threads have pictures to do.
+    """
     resized = tf.raw_ops.ScaleAndTranslate(
-        images=rows[:, :, tf.newaxis],
-        size=tf.stack([span[1], 1]),
-        scale=tf.stack([height / tf.cast(tf.shape(rows)[1], tf.float32), 1.0]),
+        images=tf.expand_dims(rows, 1),
+        size=tf.stack([1, last]),
+        scale=tf.stack([1.0, height / tf.cast(tf.shape(rows)[1], tf.float32)]),
         translation=tf.zeros(2),
         kernel_type="triangle",
         antialias=True,
     )
-    return resized[:, span[0] :, 0]
+    return tf.squeeze(resized, 1)
