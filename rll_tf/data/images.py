@@ -3,7 +3,7 @@
 Everything here is TensorFlow ops without Python state, so it runs eagerly, inside `tf.data`, and inside the
 exported graph. The way of a picture is
 
-    decode -> fit -> (training: augment | otherwise: centre_crop) -> normalise
+    decode -> fit -> window (training: at random, then augment | otherwise: in the middle) -> normalise
 """
 
 from __future__ import annotations
@@ -59,32 +59,62 @@ class Preprocessing:
         Returns:
             [..., resize_px, resize_px, 3] uint8.
         """
-        if image.shape.rank != 3:
-            shape = tf.shape(image)
-            flat = tf.reshape(image, tf.concat([[-1], shape[-3:]], 0))
-            one = tf.TensorSpec([self.resize_px, self.resize_px, 3], tf.uint8)
-            flat = tf.ensure_shape(flat, [None, None, None, image.shape[-1]])
-            fitted = tf.map_fn(self.fit, flat, fn_output_signature=one)
-            return tf.reshape(fitted, tf.concat([shape[:-3], one.shape], 0))
-        fitted = _whole_numbers(resize(image, self.resize_px, self.resize_px))
-        return tf.image.grayscale_to_rgb(fitted) if image.shape[-1] == 1 else fitted
+        shape = tf.shape(image)
+        flat = tf.reshape(image, tf.concat([[-1], shape[-3:]], 0))
+        # A weighted mean stays within 0 to 255 but for the last digit, which rounding takes away.
+        fitted = tf.cast(tf.round(resize(flat, self.resize_px, self.resize_px)), tf.uint8)
+        fitted = tf.reshape(fitted, tf.concat([shape[:-3], [self.resize_px, self.resize_px, shape[-1]]], 0))
+        return self._square(fitted, image.shape, self.resize_px)
 
-    def centre_crop(self, images: tf.Tensor) -> tf.Tensor:
-        """Cut the middle square of side `input_px` from [..., resize_px, resize_px, 3]."""
-        first = (self.resize_px - self.input_px) // 2
-        last = first + self.input_px
-        return images[..., first:last, first:last, :]
+    def fit_window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+        """What `window` cuts from `fit`'s answer, without computing the rest.
+
+        Args:
+            image: [height, width, channels] uint8; one channel becomes three.
+            corner: [2] int32, the window's first row and column, each at most resize_px - input_px.
+
+        Returns:
+            [input_px, input_px, 3] float32, whole numbers.
+        """
+        window = tf.stack([corner, corner + self.input_px], axis=1)
+        fitted = tf.round(resize(image[tf.newaxis], self.resize_px, self.resize_px, window)[0])
+        return self._square(fitted, image.shape, self.input_px)
+
+    def window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+        """Cut the square of side `input_px` that begins at `corner`, [2] int32, from a fitted picture."""
+        last = corner + self.input_px
+        return self._square(image[corner[0] : last[0], corner[1] : last[1]], image.shape, self.input_px)
+
+    @property
+    def centre(self) -> tf.Tensor:
+        """The corner of the window in the middle, which the network sees at test time: [2] int32."""
+        return tf.fill([2], (self.resize_px - self.input_px) // 2)
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
-        """Turn [..., 3] RGB pixels of 0 to 255 into the float32 numbers that the network takes."""
-        images = tf.cast(images, tf.float32)
+        """Turn [..., width, 3] RGB pixels of 0 to 255 into the float32 numbers that the network takes.
+
+        Reversing a row's pixels and then all its numbers reorders the channels, and the mean is repeated
+        along a row: reversing or subtracting along an axis of three takes several times as long on a CPU.
+        """
+        shape = tf.shape(images)
+        values = tf.cast(images, tf.float32)
         if self.bgr:
-            images = images[..., ::-1]
-        return (images - tf.constant(self.mean, tf.float32)) / self.scale
+            values = tf.reverse(tf.reshape(values, [-1, shape[-2], 3]), [1])
+            values = tf.reverse(tf.reshape(values, [-1, 3 * shape[-2]]), [1])
+        mean = tf.tile(tf.constant(self.mean, tf.float32), shape[-2:-1])
+        values = tf.reshape(values, [-1, 3 * shape[-2]]) - mean
+        if self.scale != 1:
+            values /= self.scale
+        return tf.ensure_shape(tf.reshape(values, shape), images.shape)
 
     def prepare(self, encoded: tf.Tensor) -> tf.Tensor:
         """The whole way of one picture at test time: scalar bytes -> [input_px, input_px, 3] float32."""
-        return self.normalise(self.centre_crop(self.fit(decode(encoded))))
+        return self.normalise(self.fit_window(decode(encoded), self.centre))
+
+    def _square(self, image: tf.Tensor, source: tf.TensorShape, side: int) -> tf.Tensor:
+        """Make three channels of one, and tell TensorFlow the shape."""
+        image = tf.ensure_shape(image, [*source[:-3], side, side, source[-1]])
+        return tf.image.grayscale_to_rgb(image) if source[-1] == 1 else image
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
@@ -143,8 +173,7 @@ class Augmentation:
         corner = tf.cast(tf.floor(draws[2:] * (size - extent + 1)), tf.int32)
         last = corner + tf.cast(extent, tf.int32)
         window = image[corner[0] : last[0], corner[1] : last[1]]
-        crop = _whole_numbers(resize(window, preprocessing.input_px, preprocessing.input_px))
-        return tf.image.grayscale_to_rgb(crop) if image.shape[-1] == 1 else crop
+        return dataclasses.replace(preprocessing, resize_px=preprocessing.input_px).fit(window)
 
     def __call__(
         self,
@@ -174,7 +203,11 @@ class Augmentation:
         else:
             _, mirrored = self.places(count, preprocessing, seed, part)
         if self.mirror:
-            images = tf.where(mirrored[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
+            # TensorFlow reverses rows of pixels fast where a tensor has three axes, and chooses whole
+            # pictures fast where the condition is not broadcast.
+            rows = tf.reshape(images, [-1, preprocessing.input_px, 3])
+            reversed_ = tf.reshape(tf.reverse(rows, [1]), tf.shape(images))
+            images = tf.raw_ops.Select(condition=mirrored, x=reversed_, y=images)
         images = tf.cast(images, tf.float32)
         if self.is_geometric:
             seeds = tf.random.split(seed, 3)
@@ -207,26 +240,11 @@ class Augmentation:
         corners = tf.transpose(draw(2, seeds[0], 0, room + 1, tf.int32))
         return corners, draw(1, seeds[1], 0.0, 1.0)[0] < 0.5
 
-    def crop(
-        self, image: tf.Tensor, preprocessing: Preprocessing, corner: tf.Tensor, mirrored: tf.Tensor
-    ) -> tf.Tensor:
-        """One picture of a call, where nothing is geometric: the same, while it is in the processor's cache.
-
-        Args:
-            image: [resize_px, resize_px, 3] uint8.
-            preprocessing: its `input_px` is the crop's side.
-            corner: [2] int32, of `places`.
-            mirrored: scalar bool, of `places`.
-
-        Returns:
-            [input_px, input_px, 3] uint8.
-        """
-        side = preprocessing.input_px
-        image = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
-        image = tf.ensure_shape(image, [side, side, 3])
+    def turn(self, image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+        """One picture, [height, width, 3], mirrored as `places` tells: scalar bool."""
         if not self.mirror:
             return image
-        return tf.cond(mirrored, lambda: image[:, ::-1], lambda: image)
+        return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
     def _transforms(self, draw: _Draws, side_px: int, seed: tf.Tensor) -> tf.Tensor:
         """[N, 8] projective transforms from output to input pixels, about the picture's centre."""
@@ -260,11 +278,6 @@ class _Draws:
         """[numbers, N], from low up to but not including high."""
         draws = tf.random.stateless_uniform([numbers, self.whole], seed, low, high, dtype)
         return draws[:, self.first : self.first + self.count]
-
-
-def _whole_numbers(image: tf.Tensor) -> tf.Tensor:
-    # A weighted mean stays within 0 to 255 but for the last digit, which rounding takes away.
-    return tf.cast(tf.round(image), tf.uint8)
 
 
 def _crop(images: tf.Tensor, corners: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:

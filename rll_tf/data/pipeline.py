@@ -84,19 +84,26 @@ def training_batches(
         return preprocessing.normalise(images), target(indices)
 
     in_memory = len(catalogue) * preprocessing.resize_px**2 * 3 <= memory_bytes
-    if in_memory and not augmentation.scale_and_aspect:
+    in_memory = in_memory and not augmentation.scale_and_aspect
+    # Picture by picture as far as possible: what fits the processor's cache is several times as fast.
+    one_by_one = not augmentation.is_geometric and augment_batch is None
+    if in_memory and not one_by_one:
         pictures = tf.constant(load_pictures(catalogue, preprocessing, cache))
         dataset = dataset.map(lambda step, indices: (step, indices, tf.gather(pictures, indices)))
         return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
-    # Picture by picture as far as possible: what fits the processor's cache is several times as fast.
-    finished_one_by_one = not (
-        augmentation.scale_and_aspect or augmentation.is_geometric or augment_batch is not None
-    )
     if augmentation.scale_and_aspect:
         decoded = _decoder(catalogue)
+    elif one_by_one:
+        window = _window_loader(catalogue, preprocessing, cache, in_memory)
     else:
-        load = _loader(catalogue, preprocessing, cache)
+        fitted = _loader(catalogue, preprocessing, cache)
+
+    def load(step: tf.Tensor, index: tf.Tensor, place: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+        if augmentation.scale_and_aspect:
+            seed = tf.random.fold_in(tf.stack([batches.seed, step]), place)
+            return augmentation.scaled_crop(decoded(index), preprocessing, seed)
+        return window(index, corner) if one_by_one else fitted(index)
 
     def spread(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         seed = tf.stack([batches.seed, step])
@@ -107,17 +114,14 @@ def training_batches(
     def one(
         step: tf.Tensor, index: tf.Tensor, place: tf.Tensor, corner: tf.Tensor, mirrored: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        if augmentation.scale_and_aspect:
-            seed = tf.random.fold_in(tf.stack([batches.seed, step]), place)
-            return step, index, augmentation.scaled_crop(decoded(index), preprocessing, seed)
-        if finished_one_by_one:
-            image = augmentation.crop(load(index), preprocessing, corner, mirrored)
-            return step, index, preprocessing.normalise(image)
-        return step, index, load(index)
+        image = load(step, index, place, corner)
+        if one_by_one:
+            image = preprocessing.normalise(augmentation.turn(image, mirrored))
+        return step, index, image
 
     dataset = dataset.map(spread).unbatch().map(one, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(size, drop_remainder=True)
-    if finished_one_by_one:
+    if one_by_one:
         dataset = dataset.map(lambda _, indices, images: (images, target(indices)))
     else:
         dataset = dataset.map(
@@ -134,12 +138,14 @@ def evaluation_batches(
     cache: PictureCache | None = None,
 ) -> tf.data.Dataset:
     """All pictures once, in the catalogue's order, centre-cropped: [B, input_px, input_px, 3] float32."""
-    load = _loader(catalogue, preprocessing, cache)
+    window = _window_loader(catalogue, preprocessing, cache)
     return (
         tf.data.Dataset.range(len(catalogue))
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(
+            lambda index: preprocessing.normalise(window(index, preprocessing.centre)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .batch(batch_size)
-        .map(lambda images: preprocessing.normalise(preprocessing.centre_crop(images)))
         .prefetch(2)
     )
 
@@ -216,3 +222,20 @@ def _loader(
     files = tf.constant([os.fsencode(file) for file in kept], tf.string)
     shape = [preprocessing.resize_px, preprocessing.resize_px, 3]
     return lambda index: tf.reshape(tf.io.decode_raw(tf.io.read_file(files[index]), tf.uint8), shape)
+
+
+def _window_loader(
+    catalogue: Catalogue,
+    preprocessing: Preprocessing,
+    cache: PictureCache | None = None,
+    in_memory: bool = False,
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Index and corner -> the window of the resized picture there, the same wherever it comes from."""
+    if in_memory:
+        pictures = tf.constant(load_pictures(catalogue, preprocessing, cache))
+        return lambda index, corner: preprocessing.window(pictures[index], corner)
+    if cache is None or catalogue.pixels is not None:
+        decoded = _decoder(catalogue)
+        return lambda index, corner: preprocessing.fit_window(decoded(index), corner)
+    fitted = _loader(catalogue, preprocessing, cache)
+    return lambda index, corner: preprocessing.window(fitted(index), corner)

@@ -132,6 +132,16 @@ def test_a_further_augmentation_sees_pixels_before_they_are_normalised(catalogue
         np.testing.assert_allclose(plain[0], -inverted[0], atol=1e-5)
 
 
+def test_a_kerascv_layer_augments_whole_batches(catalogue):
+    """The real library's solarisation, at threshold 0 the complement of every pixel, inside `tf.data`."""
+    keras_cv = pytest.importorskip("keras_cv", reason="keras-cv is not installed")
+    solarise = keras_cv.layers.Solarization(value_range=(0, 255), threshold_factor=0.0)
+    for plain, changed in zip(
+        batches_of(catalogue), batches_of(catalogue, augment_batch=solarise), strict=True
+    ):
+        np.testing.assert_allclose(plain[0], -changed[0], atol=1e-5)
+
+
 def test_pictures_cached_on_disk_equal_fresh_ones(catalogue, tmp_path):
     """In training, with and without memory, and in evaluation."""
     cache = PictureCache(tmp_path / "cache")

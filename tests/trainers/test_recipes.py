@@ -38,3 +38,12 @@ def test_the_papers_recipes_differ_where_the_paper_says(name, rate, steps):
 def test_releases_use_their_own_loss(name):
     """By the variant's name."""
     assert open_recipe(name).SETTINGS.variant == f"release{name[-4:]}"
+
+
+@pytest.mark.parametrize("name", ["cub200", "cars196", "sop", "inshop"])
+def test_only_the_2020_release_crops_at_random_scale_and_aspect(name):
+    """Its crops alone differ from the paper's: no other random change is added."""
+    paper_, release = open_recipe(name).SETTINGS, open_recipe(f"{name}_2020").SETTINGS
+    assert release == dataclasses.replace(paper_, variant="release2020", scale_and_aspect=True)
+    assert not paper_.scale_and_aspect
+    assert not open_recipe(f"{name}_2019").SETTINGS.scale_and_aspect

@@ -2,8 +2,8 @@
 
 rll train cars196_2020 --data cars196:PATH
 
-The 2020 release's loss. It trains on random crops of half to all of a picture's side, which the augmentation
-here lacks: instead of that, the paper's crop with random zoom and stretch.
+The 2020 release's loss and its crops: half to all of a picture's side, 3/4 to 4/3 as wide as high, resized to
+the network's 227 px.
 What it needs is told in `paper.py`; nothing has been measured with it here.
 """
 
@@ -15,6 +15,5 @@ DATA = cars196.DATA
 SETTINGS = dataclasses.replace(
     cars196.SETTINGS,
     variant="release2020",
-    zoom=0.4,
-    stretch=0.33,
+    scale_and_aspect=True,
 )
