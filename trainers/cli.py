@@ -18,6 +18,11 @@ PATH = click.Path(path_type=Path)
 SKIP_CORRUPT = click.option(
     "--skip-corrupt", is_flag=True, help="Leave out pictures that can't be decoded; list them at the end."
 )
+ENDPOINT = click.option("--endpoint", metavar="URL", help="Ask http://HOST:PORT or grpc://HOST:PORT instead.")
+MODEL_NAME = click.option(
+    "--model-name", default="rll_tf", show_default=True, help="What the server calls it."
+)
+PORT = click.IntRange(0, 65535)
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 
@@ -258,29 +263,84 @@ def export(run: Path, to: Path) -> None:
 
 
 @rll.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=PATH, required=False)
+@ENDPOINT
+@MODEL_NAME
 @click.option("--data", metavar="SPEC", required=True, help="The pictures to embed.")
 @click.option("--split", metavar="NAME", help="Only this split.")
 @click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="Where to.")
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
 @SKIP_CORRUPT
-def embed(model: Path, data: str, split: str | None, to: Path, level: str | None, skip_corrupt: bool) -> None:
+def embed(
+    model: Path | None,
+    endpoint: str | None,
+    model_name: str,
+    data: str,
+    split: str | None,
+    to: Path,
+    level: str | None,
+    skip_corrupt: bool,
+) -> None:
     """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
+    if (model is None) == (endpoint is None):
+        raise click.UsageError(f"either MODEL or --endpoint must be given; got {'both' if model else 'none'}")
+    from trainers.answerers import answerer
     from trainers.ask import embed as ask
 
-    ask(model, data, split, to, level, skip_corrupt)
+    ask(lambda: answerer(model, endpoint, model_name), data, split, to, level, skip_corrupt)
+
+
+@rll.command()
+@click.argument("words", metavar="[MODEL] IMAGE...", nargs=-1, required=True, type=PATH)
+@ENDPOINT
+@MODEL_NAME
+@click.option(
+    "--gallery", metavar="FILE.npz", type=PATH, help="From embed [the gallery packed into the model]."
+)
+@click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
+def search(
+    words: tuple[Path, ...], endpoint: str | None, model_name: str, gallery: Path | None, top: int
+) -> None:
+    """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL.
+
+    With --endpoint, every argument is an IMAGE.
+    """
+    model, images = (words[0], words[1:]) if endpoint is None else (None, words)
+    if not images:
+        raise click.UsageError("at least one IMAGE must be given")
+    from trainers.answerers import answerer
+    from trainers.ask import search as ask
+
+    ask(lambda: answerer(model, endpoint, model_name), images, gallery, top)
 
 
 @rll.command()
 @click.argument("model", type=PATH)
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
-@click.option("--gallery", metavar="FILE.npz", required=True, type=PATH, help="From embed.")
-@click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
-def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> None:
-    """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL."""
-    from trainers.ask import search as ask
+@click.option("--rest-port", default=8501, show_default=True, type=PORT, help="For REST; 0 for a free one.")
+@click.option("--grpc-port", default=8500, show_default=True, type=PORT, help="For gRPC; 0 for a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@MODEL_NAME
+@click.option(
+    "--batching-parameters",
+    "batching_file",
+    metavar="FILE",
+    type=PATH,
+    help="Join requests on the server; TensorFlow Serving's BatchingParameters as text.",
+)
+def serve(
+    model: Path, rest_port: int, grpc_port: int, host: str, model_name: str, batching_file: Path | None
+) -> None:
+    """Serve an exported MODEL, a folder of versions, by REST and gRPC until Ctrl-C.
 
-    ask(model, images, gallery, top)
+    Starts tensorflow_model_server if it is on the path, else the container tensorflow/serving if Docker
+    answers, else a development server, and says which.
+    """
+    from serving.serve import Service
+    from serving.serve import serve as run
+
+    status = run(Service(model, model_name, host, rest_port, grpc_port, batching_file))
+    if status != 0:
+        raise OSError(f"the server ended with status {status}")
 
 
 @rll.group(invoke_without_command=True)

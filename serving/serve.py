@@ -1,0 +1,219 @@
+"""`rll serve`: TensorFlow Serving where there is one, else the development server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CONFIG = Path(__file__).parent / "config"
+MONITORING_FILE = CONFIG / "monitoring.pbtxt"
+MODEL_SERVER = "tensorflow_model_server"
+IMAGE = "tensorflow/serving:2.20.0"
+DOCKER_ANSWER_S = 10
+END_GRACE_S = 20
+POLL_S = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """What is served where.
+
+    Args:
+        model: the folder of versions.
+        name: what requests call the model.
+        host: where to listen.
+        rest_port: for REST.
+        grpc_port: for gRPC.
+        batching_file: a `BatchingParameters` message as text, to join requests on the server.
+
+    Raises:
+        FileNotFoundError: the folder holds no version.
+    """
+
+    model: Path
+    name: str = "rll_tf"
+    host: str = "127.0.0.1"
+    rest_port: int = 8501
+    grpc_port: int = 8500
+    batching_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.model / "saved_model.pb").is_file():
+            raise FileNotFoundError(
+                f"MODEL must be a folder of versions; {self.model} is a version: serve {self.model.parent}"
+            )
+        if not any(self.model.glob("[0-9]*/saved_model.pb")):
+            raise FileNotFoundError(
+                f"{self.model} holds no exported model: it has no <version>/saved_model.pb"
+            )
+        if self.batching_file is not None:
+            from serving.messages import BatchingParameters, read_text
+
+            read_text(self.batching_file, BatchingParameters)
+
+
+def model_server_command(program: str, service: Service) -> list[str]:
+    """What starts TensorFlow Serving's own server from the path."""
+    return [
+        program,
+        *_flags(service, service.rest_port, service.grpc_port, service.model.resolve(), MONITORING_FILE),
+        *_batching_flags(service.batching_file),
+    ]
+
+
+def container_command(docker: str, service: Service, container: str) -> list[str]:
+    """What starts the official container; the model and the configuration are mounted read-only."""
+    model, config = f"/models/{service.name}", "/config"
+    mounts = [(service.model, model), (CONFIG, config)]
+    batching = None
+    if service.batching_file is not None:
+        batching = Path("/batching.pbtxt")
+        mounts.append((service.batching_file, str(batching)))
+    host = f"[{service.host}]" if ":" in service.host else service.host
+    return [
+        docker,
+        "run",
+        "--rm",
+        "--init",
+        f"--name={container}",
+        f"--publish={host}:{service.rest_port}:8501",
+        f"--publish={host}:{service.grpc_port}:8500",
+        *(
+            f"--mount=type=bind,source={source.resolve()},target={target},readonly"
+            for source, target in mounts
+        ),
+        # The image's own entry point is a shell, which keeps signals from the server.
+        f"--entrypoint={MODEL_SERVER}",
+        IMAGE,
+        *_flags(service, 8501, 8500, Path(model), Path(config, MONITORING_FILE.name)),
+        *_batching_flags(batching),
+    ]
+
+
+def serve(service: Service) -> int:
+    """Serve until SIGINT or SIGTERM; say what serves.
+
+    Returns:
+        0 where it was told to end, otherwise the server's exit status.
+
+    Raises:
+        OSError, ValueError: the development server can't start; see `DevelopmentServer`.
+    """
+    with _told_to_end() as ending:
+        program = shutil.which(MODEL_SERVER)
+        if program is not None:
+            _say(f"{program} serves {service.model} on every address of this machine (it has no --host)")
+            return _run(model_server_command(program, service), ending)
+        docker = shutil.which("docker")
+        if docker is not None and _answers(docker):
+            _say(f"the container {IMAGE} serves {service.model} on {service.host}")
+            container = f"rll_tf-serving-{os.getpid()}"
+            try:
+                return _run(container_command(docker, service, container), ending)
+            finally:  # ends one whose client was killed; an ended one is gone, and that is no matter
+                subprocess.run([docker, "rm", "--force", container], capture_output=True, check=False)
+        why = "Docker does not answer" if docker is not None else "there is no Docker"
+        _say(
+            f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production"
+        )
+        return _develop(service, ending)
+
+
+def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path) -> list[str]:
+    return [
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_name={service.name}",
+        f"--model_base_path={model}",
+        f"--monitoring_config_file={monitoring}",
+        f"--file_system_poll_wait_seconds={POLL_S}",
+    ]
+
+
+def _batching_flags(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    return ["--enable_batching=true", f"--batching_parameters_file={file.absolute()}"]
+
+
+def _answers(docker: str) -> bool:
+    try:
+        asked = subprocess.run(
+            [docker, "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            timeout=DOCKER_ANSWER_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0
+
+
+def _run(command: list[str], ending: threading.Event) -> int:
+    """Run a server as a child: it ends when this process is told to, and this process ends with it."""
+    # A group of its own: Ctrl-C reaches this process alone, which passes it on once.
+    child = subprocess.Popen(command, stderr=sys.stderr, start_new_session=True)
+    try:
+        while child.poll() is None:
+            if ending.wait(0.1):
+                return 0
+        return child.returncode
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(END_GRACE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _develop(service: Service, ending: threading.Event) -> int:
+    from serving.development import DevelopmentServer
+    from serving.messages import BatchingParameters, read_text
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the C++ server's way of loading old
+    batching: Any = None
+    if service.batching_file is not None:
+        batching = read_text(service.batching_file, BatchingParameters)
+    with DevelopmentServer(
+        service.model,
+        model_name=service.name,
+        host=service.host,
+        rest_port=service.rest_port,
+        grpc_port=service.grpc_port,
+        batching=batching,
+        say=_say,
+    ) as server:
+        _say(f"{service.name} at {server.url} and {server.grpc_url}; Ctrl-C ends it")
+        ending.wait()
+    _say("ended")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"rll serve: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, while this lasts."""
+    ending = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: ending.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
