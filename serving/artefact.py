@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,26 @@ class Artefact:
     def embed(self, pictures: Sequence[bytes], level: str | None = None) -> np.ndarray:
         """Embed picture files' bytes: [n, d] float32 of one level, or of all levels concatenated.
 
+        Any number of pictures: they are asked for in requests as large as the artefact answers.
+
         Raises:
             ValueError: there is no such level.
-            tf.errors.InvalidArgumentError: one of the pictures can't be decoded.
+            tf.errors.InvalidArgumentError: one of the pictures can't be decoded or is too large.
         """
         if level is not None and level not in self.levels:
             raise ValueError(f"{self.folder} has no level {level!r}; it has: {', '.join(self.levels)}")
-        answer = self._signatures[level or "serving_default"](images=tf.constant(list(pictures), tf.string))
-        return answer["embedding"].numpy()
+        run = self._signatures[level or "serving_default"]
+        most = self.metadata.get("limits", {}).get("max_batch") or max(1, len(pictures))
+        starts = range(0, max(1, len(pictures)), most)
+        parts = (list(pictures[start : start + most]) for start in starts)
+        return np.concatenate([run(images=tf.constant(part, tf.string))["embedding"] for part in parts])
+
+
+def refusal(error: tf.errors.InvalidArgumentError) -> str:
+    """What an artefact's graph says of a request that it refuses; the decoder's words where it is theirs."""
+    message = str(error.message)
+    found = re.search(r"assertion failed: \[(.*)\]", message)
+    return found[1] if found else message.strip().splitlines()[-1]
 
 
 def _newest_version(folder: Path) -> Path:

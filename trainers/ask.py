@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +10,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data import CorruptPictureError, name_corrupt, open_dataset, printable, skip_corrupt
+from rll_tf.data import (
+    Catalogue,
+    CorruptPictureError,
+    name_corrupt,
+    open_dataset,
+    printable,
+    skip_corrupt,
+)
 from rll_tf.evaluation import nearest_neighbours
 from rll_tf.training import CONCAT
 from rll_tf.training.files import replacing
-from serving.artefact import Artefact
+from serving.artefact import Artefact, refusal
+from serving.gallery import open_gallery
 
 BATCH_SIZE = 64
 
@@ -46,7 +52,10 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
             batches.append(artefact.embed([catalogue.encoded(index) for index in indices], level))
             progress.update(indices.stop)
     except tf.errors.InvalidArgumentError as error:
-        raise name_corrupt(catalogue, error) from error
+        named = name_corrupt(catalogue, error)
+        if named is error:  # every picture decodes: one is beyond the artefact's limits
+            named = _name_refused(catalogue, artefact, level)
+        raise named from error
     with replacing(to) as partial:
         np.savez(
             partial,
@@ -61,6 +70,15 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
     print(f"embedded {len(catalogue)} pictures: {to}")
 
 
+def _name_refused(catalogue: Catalogue, artefact: Artefact, level: str | None) -> ValueError:
+    for index, path in enumerate(catalogue.paths):
+        try:
+            artefact.embed([catalogue.encoded(index)], level)
+        except tf.errors.InvalidArgumentError as error:
+            return ValueError(f"{printable(path)}: {refusal(error)}")
+    return ValueError("a request was refused, but every picture of it alone is answered")
+
+
 def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) -> None:
     """Print each image's nearest pictures of a gallery that `embed` wrote: rank, distance, class, path.
 
@@ -69,7 +87,7 @@ def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) ->
         CorruptPictureError: an image can't be decoded; it is named.
     """
     encoded = [image.read_bytes() for image in images]
-    gallery = _open_gallery(gallery_file)
+    gallery = open_gallery(gallery_file)
     artefact = Artefact(model)
     level = str(gallery["level"])
     queries = []
@@ -77,6 +95,8 @@ def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) ->
         try:
             queries.append(artefact.embed([content], None if level == CONCAT else level)[0])
         except tf.errors.InvalidArgumentError as error:
+            if "must have at most" in refusal(error):
+                raise ValueError(f"{image}: {refusal(error)}") from error
             raise CorruptPictureError(f"{image} is not a whole picture that TensorFlow can decode") from error
     embeddings = gallery["embeddings"]
     if embeddings.shape[1] != len(queries[0]):
@@ -90,28 +110,3 @@ def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) ->
         for rank, (index, distance) in enumerate(zip(row, row_distances, strict=True), 1):
             name = gallery["class_names"][gallery["labels"][index]]
             print(f"{rank:4d}  {distance:.4f}  {name}  {printable(str(gallery['paths'][index]))}")
-
-
-def _open_gallery(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file that `embed` wrote, checked."""
-    wanted = ("embeddings", "labels", "paths", "class_names", "level")
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            gallery = {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
-    missing = [name for name in wanted if name not in gallery]
-    if missing:
-        raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
-    parts = [gallery[name] for name in ("embeddings", "labels", "paths")]
-    labels = gallery["labels"]
-    if (
-        [part.ndim for part in parts] != [2, 1, 1]
-        or len({len(part) for part in parts}) > 1
-        or not labels.size
-    ):
-        shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
-        raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
-    if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < gallery["class_names"].size:
-        raise ValueError(f"{file} must hold labels that index its {gallery['class_names'].size} class_names")
-    return gallery

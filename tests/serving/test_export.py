@@ -98,7 +98,7 @@ def test_an_artefact_that_answers_otherwise_is_not_published(model, tmp_path, mo
     """If its preprocessing is not the model's, the check fails and the folder stays as it was."""
     write = export_module._write
     wrong = Preprocessing(16, 20, bgr=True)
-    monkeypatch.setattr(export_module, "_write", lambda model, _, folder: write(model, wrong, folder))
+    monkeypatch.setattr(export_module, "_write", lambda model, _, *rest: write(model, wrong, *rest))
     with pytest.raises(RuntimeError, match="low embeddings must equal the model's to 1e-05"):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
@@ -108,8 +108,8 @@ def test_an_artefact_that_does_not_load_is_not_published(model, tmp_path, monkey
     """A broken graph file is seen by the fresh process."""
     write = export_module._write
 
-    def broken(model, preprocessing, folder):
-        write(model, preprocessing, folder)
+    def broken(model, preprocessing, folder, *rest):
+        write(model, preprocessing, folder, *rest)
         (folder / "saved_model.pb").write_bytes(b"broken")
 
     monkeypatch.setattr(export_module, "_write", broken)
