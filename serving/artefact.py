@@ -65,7 +65,10 @@ def refusal(error: tf.errors.InvalidArgumentError) -> str:
     """What an artefact's graph says of a request that it refuses; the decoder's words where it is theirs."""
     message = str(error.message)
     found = re.search(r"assertion failed: \[(.*)\]", message)
-    return found[1] if found else message.strip().splitlines()[-1]
+    if found:
+        return found[1]
+    lines = [line.strip() for line in message.splitlines()]
+    return [line for line in lines if line and not line.startswith("[[")][-1]  # [[…]] names the graph's node
 
 
 def _newest_version(folder: Path) -> Path:

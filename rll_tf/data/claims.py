@@ -75,7 +75,7 @@ def _png(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     # libpng takes sides below 2³¹ alone; limited so, their product fits into 63 bits.
     limit = tf.constant(2**31 - 1, tf.int64)
     width, height = (tf.minimum(_number(head, first, 4, big_endian=True), limit) for first in (16, 20))
-    return width * height, tf.strings.regex_full_match(encoded, r"\C{12}IHDR\C*IEND\C*")
+    return width * height, tf.strings.regex_full_match(encoded, r"\C{12}IHDR\C*IEND\C{4}\C*")
 
 
 def _bmp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
