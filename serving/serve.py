@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,8 +33,8 @@ class Service:
         model: the folder of versions.
         name: what requests call the model.
         host: where to listen.
-        rest_port: for REST.
-        grpc_port: for gRPC.
+        rest_port: for REST; 0 takes a free one.
+        grpc_port: for gRPC; 0 takes a free one.
         batching_file: a `BatchingParameters` message as text, to join requests on the server.
 
     Raises:
@@ -109,6 +110,9 @@ def serve(service: Service) -> int:
     Raises:
         OSError, ValueError: the development server can't start; see `DevelopmentServer`.
     """
+    service = dataclasses.replace(
+        service, rest_port=service.rest_port or _free_port(), grpc_port=service.grpc_port or _free_port()
+    )
     with _told_to_end() as ending:
         program = shutil.which(MODEL_SERVER)
         if program is not None:
@@ -127,6 +131,12 @@ def serve(service: Service) -> int:
             f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production"
         )
         return _develop(service, ending)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path) -> list[str]:

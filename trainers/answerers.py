@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from serving.artefact import Artefact
+from serving.artefact import Artefact, refusal
 from serving.client import EmbeddingClient, RequestError, SearchResult
 
 BATCH_SIZE = 64
@@ -63,12 +63,15 @@ class FolderAnswerer:
             try:
                 batches.append(self._artefact.embed(batch, level))
             except tf.errors.InvalidArgumentError as error:
-                raise RefusedError(str(error.message)) from error
+                raise RefusedError(refusal(error)) from error
         return np.concatenate(batches)
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Answerer`."""
-        raise ValueError(f"{self._artefact.folder} has no gallery packed into it; give --gallery FILE.npz")
+        try:
+            return self._artefact.search(list(pictures))
+        except tf.errors.InvalidArgumentError as error:
+            raise RefusedError(refusal(error)) from error
 
     def __enter__(self) -> FolderAnswerer:
         return self
@@ -100,7 +103,7 @@ class EndpointAnswerer:
         try:
             return self._client.embed(pictures, level)
         except RequestError as error:
-            raise RefusedError(error.message) from error
+            raise _refused(error) from error
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Answerer`."""
@@ -109,7 +112,7 @@ class EndpointAnswerer:
         try:
             return self._client.search(pictures)
         except RequestError as error:
-            raise RefusedError(error.message) from error
+            raise _refused(error) from error
 
     def __enter__(self) -> EndpointAnswerer:
         return self
@@ -118,6 +121,11 @@ class EndpointAnswerer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._client.close()
+
+
+def _refused(error: RequestError) -> RefusedError:
+    # An endpoint passes on the words of the graph, which the artefact's own error would hold.
+    return RefusedError(refusal(tf.errors.InvalidArgumentError(None, None, error.message)))
 
 
 def answerer(model: Path | None, endpoint: str | None, model_name: str) -> Answerer:

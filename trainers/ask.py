@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from rll_tf.evaluation import nearest_neighbours
 from rll_tf.training import CONCAT
 from rll_tf.training.files import replacing
 from serving.client import SearchResult
+from serving.gallery import open_gallery
 from trainers.answerers import Answerer, RefusedError
 
 # How an artefact words that a picture is beyond its limits.
@@ -120,7 +119,7 @@ def search(
         EndpointError: the endpoint does not answer.
     """
     encoded = [image.read_bytes() for image in images]
-    gallery = None if gallery_file is None else _open_gallery(gallery_file)
+    gallery = None if gallery_file is None else open_gallery(gallery_file)
     with answering() as answerer:
         for image, content in zip(images, encoded, strict=True):
             try:
@@ -161,28 +160,3 @@ def _named(image: Path, content: bytes, error: RefusedError) -> ValueError:
         except tf.errors.InvalidArgumentError:
             return CorruptPictureError(f"{image} is not a whole picture that TensorFlow can decode")
     return ValueError(f"{image}: {error}")
-
-
-def _open_gallery(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file that `embed` wrote, checked."""
-    wanted = ("embeddings", "labels", "paths", "class_names", "level")
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            gallery = {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
-    missing = [name for name in wanted if name not in gallery]
-    if missing:
-        raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
-    parts = [gallery[name] for name in ("embeddings", "labels", "paths")]
-    labels = gallery["labels"]
-    if (
-        [part.ndim for part in parts] != [2, 1, 1]
-        or len({len(part) for part in parts}) > 1
-        or not labels.size
-    ):
-        shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
-        raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
-    if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < gallery["class_names"].size:
-        raise ValueError(f"{file} must hold labels that index its {gallery['class_names'].size} class_names")
-    return gallery

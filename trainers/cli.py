@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -25,6 +24,8 @@ MODEL_NAME = click.option(
 PORT = click.IntRange(0, 65535)
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+# Errors whose message says enough.
+MISTAKES = (ValueError, OSError, ImportError)
 
 
 def main() -> None:
@@ -42,9 +43,9 @@ def run(arguments: list[str]) -> int:
         return MISTAKE
     except click.ClickException as error:
         return _complain(error.format_message(), MISTAKE)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, _Interrupted):
         return _complain("interrupted", INTERRUPTED)
-    except (ValueError, OSError, ImportError) as error:
+    except MISTAKES as error:
         if _debugging():
             traceback.print_exc()
         return _complain(_describe(error), FAILURE)
@@ -75,7 +76,7 @@ def _native_messages_held() -> Iterator[None]:
             sys.stderr = passing
         try:
             yield
-        except (click.ClickException, click.Abort, KeyboardInterrupt, ValueError, OSError, ImportError):
+        except (click.ClickException, click.Abort, KeyboardInterrupt, _Interrupted, *MISTAKES):
             raise
         except BaseException:
             messages.seek(0)
@@ -99,7 +100,21 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Interrupted(BaseException):
+    """Control-C, under a name that click does not know: it would print an empty line first."""
+
+
+class _Commands(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="rll_tf")
 def rll() -> None:
     """Ranked List Loss: train, judge, export and ask an embedding of pictures.
@@ -247,17 +262,50 @@ def evaluate(
 @rll.command()
 @click.argument("run", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
-def export(run: Path, to: Path) -> None:
+@click.option("--gallery", metavar="FILE.npz", type=PATH, help="From embed: answer search requests in it.")
+@click.option(
+    "--top",
+    metavar="K",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many neighbours search gives.",
+)
+@click.option(
+    "--gallery-precision",
+    "precision",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="Of the packed gallery; what fewer bits lose is printed.",
+)
+@click.option(
+    "--max-pixels",
+    metavar="N",
+    default=64_000_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Refuse pictures that claim more.",
+)
+@click.option(
+    "--max-batch",
+    metavar="N",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Refuse requests of more pictures.",
+)
+def export(
+    run: Path, to: Path, gallery: Path | None, top: int, precision: str, max_pixels: int, max_batch: int
+) -> None:
     """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
-    from rll_tf.training import Run
-    from serving.export import export as write
+    from serving.guard import Limits
+    from trainers.export import ExportError
+    from trainers.export import export as write
 
-    opened = Run.open(run)
-    settings = opened.settings
-    metadata = {key: opened.config[key] for key in ("recipe", "data", "versions")}
     try:
-        version = write(opened.best_model(), settings.preprocessing, to, metadata)
-    except (RuntimeError, subprocess.SubprocessError) as error:
+        version = write(run, to, Limits(max_pixels, max_batch), gallery, top, precision)
+    except ExportError as error:
         raise click.ClickException(str(error)) from error
     print(f"exported: {version}")
 

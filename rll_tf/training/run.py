@@ -20,7 +20,7 @@ class Run:
 
     | file | what it holds |
     |---|---|
-    | `config.json` | recipe, settings, data, the classes trained and validated on, versions |
+    | `config.json` | recipe, settings, data, the classes trained and validated on, versions, commit |
     | `steps.jsonl` | one line a step: the batch's loss, whole and by level |
     | `epochs.jsonl` | one line a validation: the step, mean loss since the last one, validation metrics |
     | `checkpoints/last.keras` | the whole state of training after the last validation |
