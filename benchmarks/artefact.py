@@ -42,7 +42,11 @@ def unit_vectors(count: int) -> np.ndarray:
 
 def step(run: Callable[[tf.Tensor], Any], values: tf.Tensor, part: str | int) -> Callable[[], np.ndarray]:
     """One call, until a part of its answer is in NumPy's hands."""
-    return lambda: run(values)[part].numpy()
+
+    def call() -> np.ndarray:
+        return run(values)[part].numpy()
+
+    return call
 
 
 def in_turns(steps: dict[str, Callable[[], np.ndarray]], turns: int) -> dict[str, np.ndarray]:

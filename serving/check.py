@@ -47,8 +47,8 @@ def check(
         shape = min(height, most_px), min(width, most_px), channels
         files.append(tf.io.encode_png(rng.integers(0, 256, shape, np.uint8)).numpy())
     count, height, width, channels = _PIXELS
-    shape = min(count, limits.max_batch), min(height, most_px), min(width, most_px), channels
-    pixels = rng.integers(0, 256, shape, np.uint8)
+    size = min(count, limits.max_batch), min(height, most_px), min(width, most_px), channels
+    pixels = rng.integers(0, 256, size, np.uint8)
     answers = _ask(folder, files, pixels, min(len(files), limits.max_batch))
 
     wanted = _embed(model, tf.stack([preprocessing.prepare(file) for file in files]))

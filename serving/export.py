@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,12 @@ def export(
     to.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=to))
     try:
-        try:
+        with _writing(to):
             _write(model, preprocessing, partial, limits, gallery, gallery_level)
-            described = describe_signatures(partial)
+        check(model, preprocessing, limits, partial, gallery, gallery_level)
+        described = describe_signatures(partial)
+        with _writing(to):
             write_warmup(partial, _warmup_requests(described, preprocessing, limits))
-        except tf.errors.OpError as error:  # TensorFlow's own word for a full disk
-            raise OSError(f"{to} can't be written: {error.message}") from error
         information = {
             **metadata,
             "levels": {level: int(output.shape[-1]) for level, output in model.output.items()},
@@ -82,11 +83,18 @@ def export(
             "signatures": described,
         }
         (partial / METADATA_FILE).write_text(json.dumps(information, indent=2) + "\n", encoding="utf-8")
-        check(model, preprocessing, limits, partial, gallery, gallery_level)
         partial.chmod(0o755)  # mkdtemp's folder is its owner's alone; a server runs as another user
         return _publish(partial, to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(to: Path) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.OpError as error:  # TensorFlow's own word for a full disk
+        raise OSError(f"{to} can't be written: {error.message}") from error
 
 
 def describe_signatures(folder: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:

@@ -36,6 +36,8 @@ class Limits:
 
     def check_count(self, values: tf.Tensor, name: str) -> tf.Tensor:
         """`values` [B, ...] as they are, if B is 1 to `max_batch`."""
+        # A server checks no shapes: other ranks arrive here.
+        values = tf.ensure_shape(values, values.shape)
         count = tf.shape(values)[0]
         return _require(
             (count >= 1) & (count <= self.max_batch),

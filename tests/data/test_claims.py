@@ -12,6 +12,7 @@ from rll_tf.data import claimed_pixels
 from rll_tf.data.decode import decode
 
 HUGE = 100_000
+in_graph = tf.function(claimed_pixels, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def saved(form, size=(41, 30), mode="RGB", **options):
@@ -33,8 +34,8 @@ def gif(*frames, screen=(1, 1)):
 
 
 def claim(content):
-    """As numbers, through a graph."""
-    pixels, is_whole = tf.function(claimed_pixels)(tf.constant(content))
+    """As numbers."""
+    pixels, is_whole = in_graph(tf.constant(content))
     return int(pixels), bool(is_whole)
 
 

@@ -126,6 +126,20 @@ def test_limits_travel_into_the_graph_and_the_metadata(with_gallery, run_folder)
     assert refusal(caught.value) == "images[1] must have at most 5000 pixels; its header claims 5050"
 
 
+def test_a_picture_beyond_the_limits_is_named(capfd, with_gallery, tmp_path):
+    """By the commands that embed with the artefact: one line with the file."""
+    file = tmp_path / "class" / "large.png"
+    file.parent.mkdir()
+    Image.new("RGB", (101, 50)).save(file)
+    reason = "large.png: images[0] must have at most 5000 pixels; its header claims 5050"
+    to = str(tmp_path / "x.npz")
+    assert cli.run(["embed", str(with_gallery), "--data", f"folder:{tmp_path}", "--to", to]) == 1
+    assert reason in capfd.readouterr().err
+    gallery = str(with_gallery.with_suffix(".npz"))
+    assert cli.run(["search", str(with_gallery), str(file), "--gallery", gallery]) == 1
+    assert reason in capfd.readouterr().err
+
+
 def test_pixels_equal_files(exported):
     """A PNG's pixels, embedded as they are, give what its file gives."""
     pixels = np.random.default_rng(2).integers(0, 256, [3, 31, 44, 3], np.uint8)
