@@ -31,7 +31,7 @@ from serving.search import PackedGallery
 from serving.signatures import DEFAULT, signatures
 
 DIM, TOP = 1536, 10
-BATCHES = (1, 32)
+BATCHES = (1, 8, 32)
 
 
 def unit_vectors(count: int) -> np.ndarray:

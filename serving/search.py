@@ -14,7 +14,7 @@ from serving.precision import reduce_precision, restore
 # product near 1 has lost them, sqrt(2 - 2·0.9999999) being 0.0004 already.
 SPARE = 16
 # Rows of a gallery in reduced precision that are restored at a time.
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 2048
 UNIT_TOLERANCE = 1e-3
 
 
@@ -68,13 +68,16 @@ class PackedGallery(tf.Module):
             `ids`, `labels` [B, top] int64, `distances` [B, top] float32, `paths`, `class_names` [B, top]
             string.
         """
-        scores = self._dot_products(queries)
+        # Read once and handed on. tf.gather on the variable itself would be a "sparse" access, after which
+        # TensorFlow copies the whole gallery each time it is read.
+        vectors = tf.convert_to_tensor(self.vectors)
+        scores = self._dot_products(queries, vectors)
         likely = tf.math.top_k(scores, min(self.rows, self.top + SPARE), sorted=False).indices
         # Ascending, so that of equal distances the smaller index comes first.
         likely = tf.sort(likely, axis=1)
         # Query by query, as the vectors of all queries' candidates together may take much memory.
         distances = tf.map_fn(
-            lambda pair: tf.norm(self._gather(pair[1]) - pair[0], axis=1),
+            lambda pair: tf.norm(self._gather(vectors, pair[1]) - pair[0], axis=1),
             (queries, likely),
             fn_output_signature=tf.TensorSpec([likely.shape[1]], tf.float32),
         )
@@ -89,21 +92,16 @@ class PackedGallery(tf.Module):
             "class_names": tf.gather(self.class_names, labels),
         }
 
-    def _dot_products(self, queries: tf.Tensor) -> tf.Tensor:
+    def _dot_products(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         """[B, n]."""
         if self.precision == "float32":
-            # The gallery from the left takes half the time at batch 32, not at batch 1.
-            return tf.cond(
-                tf.shape(queries)[0] == 1,
-                lambda: tf.matmul(queries, self.vectors, transpose_b=True),
-                lambda: tf.transpose(tf.matmul(self.vectors, queries, transpose_b=True)),
-            )
+            return _product(queries, vectors)
         blocks = -(-self.rows // BLOCK_ROWS)
 
         def append(block: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             rows = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
-            part = tf.matmul(tf.cast(self.vectors[rows], tf.float32), queries, transpose_b=True)
-            return block + 1, parts.write(block, part * self.factors[rows, tf.newaxis])
+            part = _product(queries, tf.cast(vectors[rows], tf.float32))
+            return block + 1, parts.write(block, tf.transpose(part * self.factors[rows]))
 
         parts = tf.TensorArray(tf.float32, blocks, infer_shape=False, element_shape=[None, None])
         _, parts = tf.while_loop(
@@ -111,10 +109,22 @@ class PackedGallery(tf.Module):
         )
         return tf.ensure_shape(tf.transpose(parts.concat()), [None, self.rows])
 
-    def _gather(self, rows: tf.Tensor) -> tf.Tensor:
+    def _gather(self, vectors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """[m] -> [m, d] float32."""
-        vectors = tf.cast(tf.gather(self.vectors, rows), tf.float32)
-        return vectors * tf.gather(self.factors, rows)[:, tf.newaxis]
+        return tf.cast(tf.gather(vectors, rows), tf.float32) * tf.gather(self.factors, rows)[:, tf.newaxis]
+
+
+def _product(queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """[B, d] and [n, d] -> [B, n], by the kernel that is faster on CPUs where n is by far the larger.
+
+    The product of single matrices is quick for one query only; that of batches of matrices, here of one each,
+    shares the rows out between threads.
+    """
+    return tf.cond(
+        tf.shape(queries)[0] == 1,
+        lambda: tf.matmul(queries, vectors, transpose_b=True),
+        lambda: tf.matmul(queries[tf.newaxis], vectors[tf.newaxis], transpose_b=True)[0],
+    )
 
 
 def _check_unit(vectors: np.ndarray) -> None:

@@ -76,6 +76,20 @@ def test_equal_rows_come_by_their_index(vectors):
         np.testing.assert_array_equal(found["distances"], np.zeros([1, 11]))
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_the_gallery_is_read_and_never_copied(vectors, precision):
+    """After a gather on the variable itself TensorFlow would copy it at each read."""
+    gallery = PackedGallery(arrays(vectors), 5, precision)
+    function = tf.function(gallery).get_concrete_function(tf.TensorSpec([None, DIM]))
+    (handle,) = (
+        inner.name
+        for outer, inner in function.graph.captures
+        if outer is gallery.vectors.handle
+    )  # fmt: skip
+    users = [operation.type for operation in function.graph.get_tensor_by_name(handle).consumers()]
+    assert users == ["ReadVariableOp"]
+
+
 def test_names_belong_to_their_rows(vectors):
     """Labels, paths and class names, as bytes; at most as many as there are rows."""
     gallery = PackedGallery(arrays(vectors[:3]), 10, "float32")
