@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2  # has no public name
 from rll_tf.data import Preprocessing
 from serving.check import check
 from serving.guard import Limits
+from serving.publish import drafting, publish
 from serving.search import PackedGallery
 from serving.signatures import PIXELS, signatures
 from serving.warmup import write_warmup
@@ -67,14 +66,11 @@ def export(
     """
     limits = Limits() if limits is None else limits
     to.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=to))
-    try:
+    with drafting(to) as draft:
         with _writing(to):
-            _write(model, preprocessing, partial, limits, gallery, gallery_level)
-        check(model, preprocessing, limits, partial, gallery, gallery_level)
-        described = describe_signatures(partial)
-        with _writing(to):
-            write_warmup(partial, _warmup_requests(described, preprocessing, limits))
+            _write(model, preprocessing, draft, limits, gallery, gallery_level)
+        check(model, preprocessing, limits, draft, gallery, gallery_level)
+        described = describe_signatures(draft)
         information = {
             **metadata,
             "levels": {level: int(output.shape[-1]) for level, output in model.output.items()},
@@ -82,11 +78,10 @@ def export(
             "limits": dataclasses.asdict(limits),
             "signatures": described,
         }
-        (partial / METADATA_FILE).write_text(json.dumps(information, indent=2) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp's folder is its owner's alone; a server runs as another user
-        return _publish(partial, to)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with _writing(to):
+            write_warmup(draft, _warmup_requests(described, preprocessing, limits))
+            (draft / METADATA_FILE).write_text(json.dumps(information, indent=2) + "\n", encoding="utf-8")
+            return publish(draft, to)
 
 
 @contextlib.contextmanager
@@ -94,7 +89,12 @@ def _writing(to: Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:  # TensorFlow's own word for a full disk
-        raise OSError(f"{to} can't be written: {error.message}") from error
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]$", "", error.message)  # without the graph's node
+        raise OSError(f"{to} can't be written: {reason}") from error
+    except OSError as error:
+        if error.filename is None:  # an error of a write says only what happened, not where
+            error.filename = str(to)
+        raise
 
 
 def describe_signatures(folder: Path) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
@@ -144,16 +144,3 @@ def _warmup_requests(
     return [
         (name, {"pixels": pixels} if name == PIXELS else {"images": images}) for name in sorted(described)
     ]
-
-
-def _publish(partial: Path, to: Path) -> Path:
-    while True:
-        taken = [int(entry.name) for entry in to.iterdir() if entry.name.isdigit()]
-        version = to / str(max(taken, default=0) + 1)
-        try:
-            os.rename(partial, version)
-        except OSError:
-            if not version.exists():
-                raise
-        else:
-            return version

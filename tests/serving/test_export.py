@@ -1,5 +1,6 @@
 """The exported artefact."""
 
+import errno
 import io
 import json
 import signal
@@ -20,6 +21,7 @@ from rll_tf.training import Run, embed
 from serving import export as export_module
 from serving.artefact import Artefact, refusal
 from serving.export import describe_signatures, export
+from serving.publish import drafting
 from tests.conftest import ROOT, rll
 from trainers import cli
 
@@ -280,33 +282,58 @@ def test_a_folder_without_an_artefact_is_told_apart(exported, tmp_path):
         Artefact(exported / "1").embed([b""], "top")
 
 
-def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch):
-    """TensorFlow has its own errors for what the file system says."""
+@pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        (
+            "_write",
+            tf.errors.OutOfRangeError(None, None, "{{node Save}} variables; File too large [Op:SaveV2]"),
+            r"can't be written: variables; File too large$",
+        ),
+        ("publish", OSError(errno.ENOSPC, "No space left on device"), r"No space left on device: '/"),
+    ],
+)
+def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch, part, error, message):
+    """TensorFlow has its own errors for what the file system says; the system's own name no file."""
 
     def full(*_):
-        raise tf.errors.OutOfRangeError(None, None, "variables; File too large")
+        raise error
 
-    monkeypatch.setattr(export_module, "_write", full)
-    with pytest.raises(OSError, match="can't be written: variables; File too large"):
+    monkeypatch.setattr(export_module, part, full)
+    monkeypatch.setattr(export_module, "check", lambda *_: None)
+    with pytest.raises(OSError, match=message):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_export_that_is_stopped_publishes_nothing(number, run_folder, tmp_path):
-    """Killed, it leaves no folder that a server would read; interrupted, nothing at all and one line."""
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, ".partial-*/saved_model.pb"),
+        (signal.SIGKILL, ".partial-*"),
+        (signal.SIGKILL, ".partial-*/saved_model.pb"),
+        (signal.SIGKILL, ".partial-*/assets.extra/*"),
+    ],
+)
+def test_an_export_that_is_stopped_publishes_a_whole_version_or_none(number, moment, run_folder, tmp_path):
+    """Killed, it leaves no half that a server would read; interrupted, nothing at all and one line."""
     command = [sys.executable, "-m", "trainers.cli", "export", str(run_folder), "--to", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".partial-*/saved_model.pb")) and process.poll() is None:
-        time.sleep(0.01)
+    while not list(tmp_path.glob(moment)) and process.poll() is None:
+        time.sleep(0.001)
     process.send_signal(number)
     _, message = process.communicate()
     left = [entry.name for entry in tmp_path.iterdir()]
     if number == signal.SIGINT:
         assert (process.returncode, message, left) == (130, "rll: interrupted\n", [])
+    elif left == ["1"]:  # it was done before the signal came
+        Artefact(tmp_path).embed([tf.io.encode_png(np.zeros([20, 20, 3], np.uint8)).numpy()])
     else:
         assert process.returncode == -number
-        assert all(name.startswith(".partial-") for name in left)
+        assert [name[:9] for name in left] == [".partial-"]
+        with drafting(tmp_path) as draft:
+            assert list(tmp_path.iterdir()) == [draft]
 
 
 def test_a_gallery_of_another_model_is_refused(capfd, run_folder, tmp_path):
