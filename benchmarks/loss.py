@@ -11,8 +11,9 @@ half-way through training: classes of three, noise about as wide as the classes 
     autodiff     the same formula in TensorFlow operations, differentiated by TensorFlow
     peer         pytorch-metric-learning's RankedListLoss, same alpha, m and T, same threads
 
-All are timed in one process in turns, so that what else the machine does hits all alike; the figure is
-the median of the turns. Added memory is the growth of the peak resident set of a fresh process from
+All are timed in one process in turns, so that what else the machine does hits all alike. A turn of a
+method begins with a call that is not timed, while the threads of the method before go to sleep; the figure
+is the median of the calls. Added memory is the growth of the peak resident set of a fresh process from
 before its first step to after its second.
 """
 
@@ -45,6 +46,7 @@ except ImportError:
 SIZES = (180, 1024, 4096, 16384)
 DIMENSIONS = 512
 TURNS = {180: 31, 1024: 15, 4096: 7}
+CALLS_A_TURN = {180: 10, 1024: 3}
 # These keep some 20 N x N arrays: 21 GB at 16,384.
 LARGEST_DENSE = 4096
 METHODS = ("floor", "eager", "graph", "blocked", "xla", "autodiff", "peer")
@@ -141,11 +143,14 @@ def time_all(count: int) -> dict[str, float]:
     steps = {method: step(method, count) for method in METHODS}
     known = {method: each for method, each in steps.items() if each is not None}
     seconds: dict[str, list[float]] = {method: [] for method in known}
-    for turn in range(TURNS.get(count, 3) + 1):
+    for each in known.values():
+        each()  # traces and compiles
+    for _ in range(TURNS.get(count, 3)):
         for method, each in known.items():
-            start = time.perf_counter()
             each()
-            if turn:  # the first turn traces and compiles
+            for _ in range(CALLS_A_TURN.get(count, 1)):
+                start = time.perf_counter()
+                each()
                 seconds[method].append(time.perf_counter() - start)
     return {method: float(np.median(each)) for method, each in seconds.items()}
 
