@@ -42,15 +42,24 @@ DEFAULT_SIGNATURE = "serving_default"
 # gRPC stops at 4 MB unless told otherwise; a batch of photographs has more.
 GRPC_MESSAGE_BYTES = 2**28
 BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
-# What a server or a proxy before it says when it can't answer now; other statuses say that it never will.
-RETRIED_STATUSES = frozenset({502, 503, 504})
-RETRIED_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
+# What a server or a proxy before it says when it can't answer now but may soon.
+RETRIED_STATUSES = frozenset({502, 503})
+RETRIED_CODES = frozenset({"UNAVAILABLE"})
+# When it ran out of its own time: asked again at once, it would only have more to do.
+LATE_STATUSES = frozenset({504})
+LATE_CODES = frozenset({"DEADLINE_EXCEEDED"})
 CLIENT_ERRORS = range(400, 500)
 CLIENT_CODES = frozenset({
     "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED",
     "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED",
 })  # fmt: skip
+# How much is shown of what is no answer.
+SHOWN_CHARACTERS = 200
 _CHUNK_BYTES = 2**16
+# Output -> the kinds that NumPy may read it as; JSON writes 1.0 and 1 alike.
+_KINDS = {
+    "embedding": "fi", "distances": "fi", "ids": "i", "labels": "i", "paths": "U", "class_names": "U",
+}  # fmt: skip
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,12 +69,14 @@ class EndpointError(OSError):
     """The endpoint did not give what it was asked for.
 
     Attributes:
+        endpoint: its address.
+        message: what it said, or what went wrong on the way to it.
         status: the HTTP status or the name of gRPC's code; None where no answer came.
-        message: what the endpoint said, or what went wrong on the way to it.
     """
 
-    def __init__(self, message: str, status: int | str | None = None) -> None:
-        super().__init__(message if status is None else f"{message} (status {status})")
+    def __init__(self, endpoint: str, message: str, status: int | str | None = None) -> None:
+        super().__init__(f"{endpoint}: {message}" + ("" if status is None else f" (status {status})"))
+        self.endpoint = endpoint
         self.message = message
         self.status = status
 
@@ -79,7 +90,7 @@ class UnavailableError(EndpointError):
 
 
 class DeadlineError(EndpointError, TimeoutError):
-    """No answer came in time."""
+    """No answer came in time; the request is not sent again, as the endpoint may still be busy with it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,10 +116,10 @@ class EmbeddingClient:
     """Asks one model of one endpoint; may be shared between threads, and closes as a context manager.
 
     Pictures go in batches, several at a time, and answers come in the pictures' order. A request that fails
-    on the way (refused or broken connection, 502, 503, 504, UNAVAILABLE, an attempt without an answer in its
-    time) is sent again after a growing, random pause. That is safe, since predict is idempotent: it changes
-    nothing on the server, and asked twice it answers the same. What the server refuses (4xx) is never sent
-    again.
+    on the way (refused or broken connection, 502, 503, UNAVAILABLE) is sent again after a growing, random
+    pause, unless its deadline would pass. That is safe, since predict is idempotent: it changes nothing on
+    the server, and asked twice it answers the same. What the server refuses (4xx), what it has no answer to
+    in time, and what is no answer (a proxy's page, half a document) is not asked again.
 
     Args:
         url: `http://host:8501`, `https://…` (a path before `/v1` is kept), `grpc://host:8500` or `grpcs://…`.
@@ -118,7 +129,7 @@ class EmbeddingClient:
         batch_bytes: most bytes of pictures in a request.
         concurrency: most requests under way.
         deadline_s: for a whole call such as `embed`, with all its batches and retries; None for no limit.
-        attempt_deadline_s: for one attempt at one request.
+        attempt_deadline_s: for one attempt at one request; what takes longer ends the call.
         attempts: how often a request is sent at most.
         headers: sent along with each request, such as a proxy's authorisation.
 
@@ -172,6 +183,7 @@ class EmbeddingClient:
             TypeError: one is no bytes.
             RequestError: the endpoint refuses a picture, or has no such level.
             UnavailableError, DeadlineError: see the classes.
+            EndpointError: the answer is none.
         """
         return self._embeddings(level or DEFAULT_SIGNATURE, self._picture_batches(pictures))
 
@@ -180,7 +192,7 @@ class EmbeddingClient:
 
         Raises:
             ValueError: the array is none of that.
-            RequestError, UnavailableError, DeadlineError: as in `embed`.
+            RequestError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not len(pixels):
             raise ValueError(
@@ -196,7 +208,7 @@ class EmbeddingClient:
 
         Raises:
             RequestError: the model has no gallery, or refuses a picture.
-            ValueError, TypeError, UnavailableError, DeadlineError: as in `embed`.
+            ValueError, TypeError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
         """
         names = [field.name for field in dataclasses.fields(SearchResult)]
         batches = self._predictions("search", self._picture_batches(pictures), names)
@@ -205,8 +217,8 @@ class EmbeddingClient:
             columns["ids"].astype(np.int64),
             columns["labels"].astype(np.int64),
             columns["distances"].astype(np.float32),
-            columns["paths"].astype(str),
-            columns["class_names"].astype(str),
+            columns["paths"],
+            columns["class_names"],
         )
 
     def status(self) -> dict[int, tuple[str, str]]:
@@ -296,7 +308,7 @@ class EmbeddingClient:
                 except concurrent.futures.TimeoutError as error:
                     if isinstance(error, EndpointError):  # a TimeoutError too, and the caller's own
                         raise
-                    raise DeadlineError(f"{self.url} gave no answer within {self._deadline_s} s") from None
+                    raise self._late() from None
                 waiting.popleft()
                 for value in itertools.islice(values, 1):
                     waiting.append(self._pool.submit(call, value))
@@ -313,17 +325,25 @@ class EmbeddingClient:
         for number in itertools.count(1):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise DeadlineError(f"{self.url} gave no answer within {self._deadline_s} s")
+                raise self._late()
             try:
                 return attempt(min(self._attempt_s, left_s))
-            except (UnavailableError, DeadlineError) as error:
+            except UnavailableError:
                 # Full jitter: callers that failed together do not come back together.
                 pause_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2**number))
                 if number == self._attempts or time.monotonic() + pause_s >= deadline:
                     raise
-                del error
+            except _AnswerError as error:
+                raise EndpointError(self.url, str(error)) from error
             time.sleep(pause_s)
         raise AssertionError("unreachable")
+
+    def _late(self) -> DeadlineError:
+        return DeadlineError(self.url, f"no answer within {self._deadline_s} s")
+
+
+class _AnswerError(ValueError):
+    """An answer that is not what was asked for."""
 
 
 class _Transport(Protocol):
@@ -345,6 +365,7 @@ class _Rest:
         self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
     ) -> None:
         self._pool = urllib3.PoolManager(maxsize=concurrency, retries=False, headers=headers)
+        self._url = url
         suffix = "" if version is None else f"/versions/{version}"
         self._model = f"{url.rstrip('/')}/v1/models/{urllib.parse.quote(model_name)}{suffix}"
 
@@ -355,22 +376,31 @@ class _Rest:
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode("ascii")
         answer = self._call("POST", ":predict", body, seconds)
         if not isinstance(answer, dict) or "outputs" not in answer:
-            raise EndpointError(f"{self._model} must answer with 'outputs'; got {str(answer)[:200]}")
+            raise _AnswerError(f"the answer must hold 'outputs'; got {str(answer)[:SHOWN_CHARACTERS]}")
         outputs = answer["outputs"]
         # A single output comes without its name.
         columns = outputs if isinstance(outputs, dict) else {names[0]: outputs}
         try:
             return {name: np.array(columns[name]) for name in names if name in columns}
         except ValueError as error:
-            raise EndpointError(f"{self._model} gave rows of different lengths: {error}") from error
+            raise _AnswerError(f"the answer's rows must be equally long: {error}") from error
 
     def status(self, seconds: float) -> dict[int, tuple[str, str]]:
-        rows = self._call("GET", "", None, seconds)["model_version_status"]
-        return {int(row["version"]): (row["state"], row["status"]["error_message"]) for row in rows}
+        answer = self._call("GET", "", None, seconds)
+        try:
+            return {
+                int(row["version"]): (str(row["state"]), str(row["status"]["error_message"]))
+                for row in answer["model_version_status"]
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise _AnswerError(f"no status of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
 
     def metadata(self, seconds: float) -> dict[str, Any]:
-        signatures = self._call("GET", "/metadata", None, seconds)["metadata"]["signature_def"]
-        return signatures["signature_def"]
+        answer = self._call("GET", "/metadata", None, seconds)
+        try:
+            return dict(answer["metadata"]["signature_def"]["signature_def"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _AnswerError(f"no metadata of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
 
     def close(self) -> None:
         self._pool.clear()
@@ -386,14 +416,18 @@ class _Rest:
             return answer
         message = answer.get("error") if isinstance(answer, dict) else None
         if not message:
-            message = f"{self._model} answered {content[:200].decode('utf-8', 'replace')!r}"
+            shown = content[:SHOWN_CHARACTERS].decode("utf-8", "replace")
+            message = f"the answer to {self._model}{suffix} must be JSON; got {shown!r}"
         if status in RETRIED_STATUSES:
-            raise UnavailableError(message, status)
-        raise (RequestError if status in CLIENT_ERRORS else EndpointError)(message, status)
+            raise UnavailableError(self._url, str(message), status)
+        if status in LATE_STATUSES:
+            raise DeadlineError(self._url, str(message), status)
+        raise (RequestError if status in CLIENT_ERRORS else EndpointError)(self._url, str(message), status)
 
     def _exchange(self, method: str, url: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
         """One request and its whole answer, which ends in time even if it trickles in."""
         end = time.monotonic() + seconds
+        late = f"no whole answer within {seconds:.3g} s"
         try:
             response = self._pool.request(
                 method,
@@ -409,17 +443,17 @@ class _Rest:
                 while chunk := response.read1(_CHUNK_BYTES):
                     chunks.append(chunk)
                     if time.monotonic() > end:
-                        raise DeadlineError(f"{url} gave no whole answer within {seconds:.3g} s")
+                        raise DeadlineError(self._url, late)
             except BaseException:
                 response.close()  # what is left of the answer must not be taken for the next one's
                 raise
             response.release_conn()
         except urllib3.exceptions.NewConnectionError as error:
-            raise UnavailableError(f"{url} can't be reached: {error}") from error
+            raise UnavailableError(self._url, f"it can't be reached: {error}") from error
         except urllib3.exceptions.TimeoutError as error:
-            raise DeadlineError(f"{url} gave no answer within {seconds:.3g} s") from error
+            raise DeadlineError(self._url, late) from error
         except urllib3.exceptions.HTTPError as error:
-            raise UnavailableError(f"the connection to {url} broke: {error}") from error
+            raise UnavailableError(self._url, f"the connection broke: {error}") from error
         return response.status, b"".join(chunks)
 
 
@@ -444,6 +478,10 @@ class _Grpc:
             ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
             ("grpc.enable_retries", 0),  # the client's own rule retries, within its deadlines
+            # A channel that failed refuses calls at once until it has tried again: let it try soon.
+            ("grpc.initial_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
+            ("grpc.min_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
+            ("grpc.max_reconnect_backoff_ms", int(1000 * LONGEST_BACKOFF_S)),
         ]
         if parts.scheme == "grpcs":
             self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), options)
@@ -500,12 +538,13 @@ class _Grpc:
         try:
             return method(request, timeout=seconds, metadata=self._headers)
         except self._error as error:
-            code, message = error.code().name, error.details() or f"{self._url} gave no answer"
-            if code == "DEADLINE_EXCEEDED":
-                raise DeadlineError(message, code) from error
+            code, message = error.code().name, error.details() or "no answer"
+            if code in LATE_CODES:
+                raise DeadlineError(self._url, message, code) from error
             if code in RETRIED_CODES:
-                raise UnavailableError(message, code) from error
-            raise (RequestError if code in CLIENT_CODES else EndpointError)(message, code) from error
+                raise UnavailableError(self._url, message, code) from error
+            kind = RequestError if code in CLIENT_CODES else EndpointError
+            raise kind(self._url, message, code) from error
 
 
 def _left_s(deadline: float) -> float | None:
@@ -515,12 +554,16 @@ def _left_s(deadline: float) -> float | None:
 def _check_answer(answer: Mapping[str, np.ndarray], names: list[str], rows: int) -> None:
     missing = [name for name in names if name not in answer]
     if missing:
-        raise EndpointError(f"the answer must hold {', '.join(names)}; {', '.join(missing)} is missing")
+        raise _AnswerError(f"the answer must hold {', '.join(names)}; {', '.join(missing)} is missing")
     for name in names:
-        if answer[name].ndim != 2 or len(answer[name]) != rows:
-            raise EndpointError(
-                f"{name} must have {rows} rows, one a picture; its shape is {list(answer[name].shape)}"
+        value = answer[name]
+        if value.ndim != 2 or len(value) != rows:
+            raise _AnswerError(
+                f"{name} must have {rows} rows, one a picture; its shape is {list(value.shape)}"
             )
+        if value.dtype.kind not in _KINDS[name]:
+            kind = "strings" if _KINDS[name] == "U" else "numbers"
+            raise _AnswerError(f"{name} must hold {kind}; it holds {value.dtype}")
 
 
 def _json_column(value: Any) -> Any:
@@ -545,7 +588,7 @@ def _read_tensor(tensor: Any) -> np.ndarray:
     """The array of a float32, int64 or string TensorProto, whichever of its two forms the server chose."""
     dtypes = {1: ("float_val", np.float32), 9: ("int64_val", np.int64), 7: ("string_val", object)}
     if tensor.dtype not in dtypes:
-        raise EndpointError(f"an answer must be float32, int64 or strings; got dtype {tensor.dtype}")
+        raise _AnswerError(f"an answer must be float32, int64 or strings; got dtype {tensor.dtype}")
     field, dtype = dtypes[tensor.dtype]
     shape = [dimension.size for dimension in tensor.tensor_shape.dim]
     if tensor.tensor_content and dtype is not object:
@@ -553,10 +596,10 @@ def _read_tensor(tensor: Any) -> np.ndarray:
     else:
         values = np.array(getattr(tensor, field), dtype)
     if dtype is object:
-        values = np.array([content.decode("utf-8", "surrogateescape") for content in values], object)
+        values = np.array([content.decode("utf-8", "surrogateescape") for content in values], str)
     if values.size == 1 < math.prod(shape):  # a tensor of equal values may give them once
         values = np.repeat(values, math.prod(shape))
     try:
         return values.reshape(shape)
     except ValueError as error:
-        raise EndpointError(f"an answer's tensor is not whole: {error}") from error
+        raise _AnswerError(f"an answer's tensor must be whole: {error}") from error

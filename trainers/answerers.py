@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.artefact import Artefact, refusal
-from serving.client import EmbeddingClient, RequestError, SearchResult
+from serving.client import EmbeddingClient, EndpointError, RequestError, SearchResult
 
 BATCH_SIZE = 64
 # Signatures that are not levels.
@@ -85,13 +85,22 @@ class FolderAnswerer:
 class EndpointAnswerer:
     """An endpoint, asked by REST or gRPC as its address says.
 
+    Args:
+        url: its address.
+        model_name: what it calls the model.
+        batch_size: most pictures in a request; it may have been exported for fewer.
+
     Raises:
         EndpointError: it can't be reached, or does not serve the model.
     """
 
-    def __init__(self, url: str, model_name: str) -> None:
-        self._client = EmbeddingClient(url, model_name, batch_size=BATCH_SIZE)
-        self._signatures = {name for name in self._client.metadata() if not name.startswith("__")}
+    def __init__(self, url: str, model_name: str, batch_size: int = BATCH_SIZE) -> None:
+        self._client = EmbeddingClient(url, model_name, batch_size=batch_size)
+        try:
+            self._signatures = {name for name in self._client.metadata() if not name.startswith("__")}
+        except EndpointError:
+            self._client.close()
+            raise
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
         """See `Answerer`."""
@@ -128,9 +137,11 @@ def _refused(error: RequestError) -> RefusedError:
     return RefusedError(refusal(tf.errors.InvalidArgumentError(None, None, error.message)))
 
 
-def answerer(model: Path | None, endpoint: str | None, model_name: str) -> Answerer:
-    """Open whichever of the two is given."""
+def answerer(
+    model: Path | None, endpoint: str | None, model_name: str, batch_size: int = BATCH_SIZE
+) -> Answerer:
+    """Open whichever of the two is given; only an endpoint needs a name and a batch size."""
     if endpoint is not None:
-        return EndpointAnswerer(endpoint, model_name)
+        return EndpointAnswerer(endpoint, model_name, batch_size)
     assert model is not None
     return FolderAnswerer(model)

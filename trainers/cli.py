@@ -318,6 +318,14 @@ def export(
 @click.option("--split", metavar="NAME", help="Only this split.")
 @click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="Where to.")
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
+@click.option(
+    "--batch-size",
+    metavar="N",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Pictures in a request to an endpoint, which may have been exported with a smaller --max-batch.",
+)
 @SKIP_CORRUPT
 def embed(
     model: Path | None,
@@ -327,15 +335,19 @@ def embed(
     split: str | None,
     to: Path,
     level: str | None,
+    batch_size: int,
     skip_corrupt: bool,
 ) -> None:
-    """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
+    """Embed pictures with an exported MODEL, here or at an endpoint that serves it.
+
+    The file holds the arrays embeddings, labels, paths, class_names and level.
+    """
     if (model is None) == (endpoint is None):
         raise click.UsageError(f"either MODEL or --endpoint must be given; got {'both' if model else 'none'}")
     from trainers.answerers import answerer
     from trainers.ask import embed as ask
 
-    ask(lambda: answerer(model, endpoint, model_name), data, split, to, level, skip_corrupt)
+    ask(lambda: answerer(model, endpoint, model_name, batch_size), data, split, to, level, skip_corrupt)
 
 
 @rll.command()

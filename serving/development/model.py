@@ -66,8 +66,14 @@ class ServedModel:
         return response
 
     def status(self, spec: Any) -> Any:
-        """A GetModelStatusResponse of every version, or of the one that is asked for."""
-        version = self._version(spec)
+        """A GetModelStatusResponse of every version, or of the one whose number is given; labels are ignored.
+
+        Raises:
+            RefusalError: there is no such model or version.
+        """
+        if spec.name != self.name:
+            raise RefusalError(NOT_FOUND, f"Could not find any versions of model {spec.name}")
+        version = int(spec.version.value) if spec.HasField("version") else None
         response = get_model_status_pb2.GetModelStatusResponse()
         for number, status in self._versions.statuses().items():
             if version in {None, number}:
@@ -80,7 +86,7 @@ class ServedModel:
 
     def _version(self, spec: Any) -> int | None:
         if not spec.name:
-            raise RefusalError(INVALID_ARGUMENT, "Missing model name in request.")
+            raise RefusalError(INVALID_ARGUMENT, "ModelSpec has no name specified.")
         if spec.name != self.name:
             raise RefusalError(
                 NOT_FOUND, f"Servable not found for request: {spec.name}; {self.name} is served"

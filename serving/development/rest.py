@@ -16,12 +16,14 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving.development.model import SIGNATURES_FIELD, ServedModel
-from serving.development.refusal import INTERNAL, INVALID_ARGUMENT, RefusalError
+from serving.development.refusal import INTERNAL, INVALID_ARGUMENT, NOT_FOUND, RefusalError
 from serving.development.rest_format import format_predict, parse_predict, to_json
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
 _PREDICT = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
 _STATUS = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
+_NO_MODEL = re.compile(r"/v1/models(/metadata)?", re.IGNORECASE)
+_PREFIX = "/v1/"
 IDLE_S = 60
 # How much of a refused body is read and thrown away, so that its sender comes to read the refusal.
 DISCARDED_BYTES, DISCARD_S = 2**28, 5
@@ -37,7 +39,7 @@ class RestServer(http.server.ThreadingHTTPServer):
         max_body_bytes: larger request bodies are refused unread, with status 413.
     """
 
-    daemon_threads = True
+    daemon_threads = False  # a thread that is cut off within TensorFlow takes the process with it
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], model: ServedModel, max_body_bytes: int) -> None:
@@ -46,6 +48,7 @@ class RestServer(http.server.ThreadingHTTPServer):
         super().__init__(address, _Handler)
         self.model, self.max_body_bytes = model, max_body_bytes
         self._under_way = 0
+        self._connections: set[socket.socket] = set()
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -61,9 +64,24 @@ class RestServer(http.server.ThreadingHTTPServer):
                 self._changed.notify_all()
 
     def drain(self, seconds: float) -> None:
-        """Wait until no request is under way; connections that only stay open do not count."""
+        """Wait until no request is under way, then end the connections that only stay open."""
         with self._changed:
             self._changed.wait_for(lambda: self._under_way == 0, seconds)
+            for connection in self._connections:
+                with contextlib.suppress(OSError):  # its caller was faster
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection, and answer it in a thread of its own."""
+        with self._changed:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection, and close it."""
+        with self._changed:
+            self._connections.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that went away is no news."""
@@ -84,8 +102,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Predict."""
         self._answer(self._post)
 
+    @property
+    def _resource(self) -> str:
+        return self.path.partition("?")[0]
+
     def _malformed(self) -> bytes:
-        raise RefusalError(INVALID_ARGUMENT, f"Malformed request: {self.command} {self.path}")
+        code = INVALID_ARGUMENT if self._resource.lower().startswith(_PREFIX) else NOT_FOUND
+        raise RefusalError(code, f"Malformed request: {self.command} {self.path}")
 
     def do_PUT(self) -> None:
         """No such call."""
@@ -122,7 +145,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._discard()
 
     def _get(self) -> bytes:
-        match = _STATUS.fullmatch(urllib.parse.urlsplit(self.path).path)
+        if _NO_MODEL.fullmatch(self._resource):
+            raise RefusalError(INVALID_ARGUMENT, "Missing model name in request.")
+        match = _STATUS.fullmatch(self._resource)
         if match is None:
             self._malformed()
         spec = _spec(match)
@@ -140,7 +165,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _post(self) -> bytes:
         body = self._body()
-        match = _PREDICT.fullmatch(urllib.parse.urlsplit(self.path).path)
+        match = _PREDICT.fullmatch(self._resource)
         if match is None:
             self._malformed()
         if match["method"].lower() != "predict":

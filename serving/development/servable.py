@@ -64,7 +64,7 @@ class Servable:
         Args:
             signature_name: empty for `serving_default`.
             inputs: input name -> value; strings as objects.
-            wanted: names of the outputs; all of them where it is empty.
+            wanted: names of the outputs, each once; all of them where it is empty.
 
         Raises:
             RefusalError: the inputs are not the signature's, or the graph refuses them.
@@ -78,7 +78,9 @@ class Servable:
                 f"output tensor alias not found in signature: {', '.join(unknown)}; "
                 f"there are: {', '.join(sorted(signature.outputs))}",
             )
-        names = list(dict.fromkeys(wanted)) or list(signature.outputs)
+        if len(set(wanted)) < len(wanted):
+            raise RefusalError(INVALID_ARGUMENT, f"duplicate output tensor alias in: {', '.join(wanted)}")
+        names = list(wanted) or list(signature.outputs)
         feeds = {signature.inputs[name].name: value for name, value in inputs.items()}
         try:
             values = self._session.run([signature.outputs[name].name for name in names], feeds)
