@@ -226,8 +226,48 @@ def test_the_graph_holds_known_operations_alone(with_gallery):
     assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
 
 
-def test_versions_increase_and_are_readable_by_others(model, tmp_path):
+def test_the_loader_route_answers_every_signature(with_gallery, pictures, tmp_path):
+    """Loaded and fed as the C++ server does it, by a process without Keras and this package."""
+    artefact = Artefact(with_gallery)
+    catalogue = open_dataset(f"folder:{pictures}")
+    files = [catalogue.encoded(index) for index in (0, 7, 13)]
+    pixels = np.random.default_rng(0).integers(0, 256, [2, 31, 44, 3], np.uint8)
+    request, answer = tmp_path / "request.npz", tmp_path / "answer.npz"
+    everything = np.frombuffer(b"".join(files), np.uint8)
+    np.savez(request, bytes=everything, lengths=[len(file) for file in files], pixels=pixels, batch=2)
+    script = ROOT / "serving" / "fresh_process.py"
+    subprocess.run([sys.executable, "-I", script, artefact.folder, request, answer], check=True)
+    with np.load(answer) as arrays:
+        answers = dict(arrays)
+    described = describe_signatures(artefact.folder)
+    wanted = {f"{name}/{output}" for name, sides in described.items() for output in sides["outputs"]}
+    assert set(answers) == wanted
+    for level in ("serving_default", "low", "mid", "high"):
+        embeddings = artefact.embed(files, None if level == "serving_default" else level)
+        np.testing.assert_allclose(answers[f"{level}/embedding"], embeddings, atol=1e-5)
+    signatures = tf.saved_model.load(str(artefact.folder)).signatures
+    embeddings = signatures["pixels"](pixels=tf.constant(pixels))["embedding"]
+    np.testing.assert_allclose(answers["pixels/embedding"], embeddings, atol=1e-5)
+    found = artefact.search(files)
+    np.testing.assert_allclose(answers["search/distances"], found.distances, atol=1e-5)
+    for name in ("ids", "labels", "paths", "class_names"):
+        np.testing.assert_array_equal(answers[f"search/{name}"].astype(str), getattr(found, name).astype(str))
+
+
+def test_the_fresh_process_has_neither_keras_nor_this_package():
+    """Their import fails after its first lines, before TensorFlow is loaded."""
+    source = (ROOT / "serving" / "fresh_process.py").read_text(encoding="utf-8")
+    before = source.partition("import tensorflow as tf")[0]
+    for module in ("keras", "rll_tf", "serving"):
+        code = f"{before}\nimport {module}"
+        command = [sys.executable, "-c", code]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert f"ModuleNotFoundError: import of {module} halted" in process.stderr
+
+
+def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
     """1, then one more than the largest; nothing temporary is left; metadata lies in assets.extra."""
+    monkeypatch.setattr(export_module, "check", lambda *_: None)  # which other tests watch
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
     first = export(model, PREPROCESSING, tmp_path, {"recipe": "toy"})
@@ -252,10 +292,8 @@ def test_an_artefact_that_answers_otherwise_is_not_published(model, tmp_path, mo
 
 def test_an_artefact_that_does_not_load_is_not_published(model, tmp_path, monkeypatch):
     """A broken graph file is seen by the fresh process."""
-    write = export_module._write
 
-    def broken(model, preprocessing, folder, *rest):
-        write(model, preprocessing, folder, *rest)
+    def broken(model, preprocessing, folder, *_):
         (folder / "saved_model.pb").write_bytes(b"broken")
 
     monkeypatch.setattr(export_module, "_write", broken)
