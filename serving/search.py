@@ -95,13 +95,13 @@ class PackedGallery(tf.Module):
     def _dot_products(self, queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         """[B, n]."""
         if self.precision == "float32":
-            return _product(queries, vectors)
+            return tf.transpose(_product(vectors, queries))
         blocks = -(-self.rows // BLOCK_ROWS)
 
         def append(block: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             rows = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
-            part = _product(queries, tf.cast(vectors[rows], tf.float32))
-            return block + 1, parts.write(block, tf.transpose(part * self.factors[rows]))
+            part = _product(tf.cast(vectors[rows], tf.float32), queries)
+            return block + 1, parts.write(block, part * self.factors[rows, tf.newaxis])
 
         parts = tf.TensorArray(tf.float32, blocks, infer_shape=False, element_shape=[None, None])
         _, parts = tf.while_loop(
@@ -114,16 +114,16 @@ class PackedGallery(tf.Module):
         return tf.cast(tf.gather(vectors, rows), tf.float32) * tf.gather(self.factors, rows)[:, tf.newaxis]
 
 
-def _product(queries: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-    """[B, d] and [n, d] -> [B, n], by the kernel that is faster on CPUs where n is by far the larger.
+def _product(vectors: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+    """[n, d] and [B, d] -> [n, B], by the kernel that is faster on CPUs where n is by far the larger.
 
-    The product of single matrices is quick for one query only; that of batches of matrices, here of one each,
+    The product of two matrices is quick for one query only; that of batches of matrices, here of one each,
     shares the rows out between threads.
     """
     return tf.cond(
         tf.shape(queries)[0] == 1,
-        lambda: tf.matmul(queries, vectors, transpose_b=True),
-        lambda: tf.matmul(queries[tf.newaxis], vectors[tf.newaxis], transpose_b=True)[0],
+        lambda: tf.transpose(tf.matmul(queries, vectors, transpose_b=True)),
+        lambda: tf.matmul(vectors[tf.newaxis], queries[tf.newaxis], transpose_b=True)[0],
     )
 
 
