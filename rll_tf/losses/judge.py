@@ -21,6 +21,7 @@ from rll_tf.losses.pairwise import (
     centred,
     differences,
     product,
+    row_sums,
     squared_distances,
 )
 from rll_tf.losses.variants import Parameters
@@ -117,7 +118,7 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
         values, coefficients, log_weights = _judge_rows(block, terms, form)
         queries = tf.slice(centre.vectors, [start, 0], [rows, tf.shape(centre.vectors)[1]])
         pulled = product(coefficients, centre.vectors)
-        directions = tf.reduce_sum(coefficients, axis=1)[:, None] * queries - pulled
+        directions = row_sums(coefficients)[:, None] * queries - pulled
         return values, directions, log_weights
 
     judged = Judgement(
@@ -197,7 +198,7 @@ def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Ten
         outside *= (0.5 / scale) * (distances + terms.positive_bound)
         inside *= (0.5 / scale) * (distances + terms.negative_bound)
     nan = tf.constant(np.nan, distances.dtype)
-    values = tf.reduce_sum(tf.where(rows.uncertain, nan, pull * outside + push * inside), axis=1)
+    values = row_sums(tf.where(rows.uncertain, nan, pull * outside + push * inside))
     values = tf.cast(values, tf.float64) * tf.cast(scale, tf.float64)
     coefficients = pull - push
     if not form.squared:  # u_ij = (f_i - f_j) / d_ij, 0 where d_ij = 0
@@ -220,7 +221,7 @@ def _shares(
             reference = tf.reduce_max(tf.where(mined, excess, 0.0), axis=1, keepdims=True)
         weights = tf.where(mined, tf.exp(slope * (excess - reference)), 0.0)
         shift = tf.reshape(slope * reference, [-1])
-    total = tf.reduce_sum(weights, axis=1)
+    total = row_sums(weights)
     scale = tf.math.divide_no_nan(tf.ones_like(total), total)
     return weights * scale[:, None], shift + tf.math.log(total)
 
