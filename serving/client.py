@@ -364,10 +364,13 @@ class _Rest:
     def __init__(
         self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
     ) -> None:
-        self._pool = urllib3.PoolManager(maxsize=concurrency, retries=False, headers=headers)
+        # Of one host: a PoolManager closes its connections only when it is collected.
+        self._pool = urllib3.connection_from_url(url, maxsize=concurrency)
         self._url = url
+        self._headers = {**headers, "Content-Type": "application/json"}
+        base = urllib.parse.urlsplit(url).path.rstrip("/")
         suffix = "" if version is None else f"/versions/{version}"
-        self._model = f"{url.rstrip('/')}/v1/models/{urllib.parse.quote(model_name)}{suffix}"
+        self._model = f"{base}/v1/models/{urllib.parse.quote(model_name)}{suffix}"
 
     def predict(
         self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
@@ -403,7 +406,7 @@ class _Rest:
             raise _AnswerError(f"no metadata of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
 
     def close(self) -> None:
-        self._pool.clear()
+        self._pool.close()
 
     def _call(self, method: str, suffix: str, body: bytes | None, seconds: float) -> Any:
         status, content = self._exchange(method, self._model + suffix, body, seconds)
@@ -424,18 +427,19 @@ class _Rest:
             raise DeadlineError(self._url, str(message), status)
         raise (RequestError if status in CLIENT_ERRORS else EndpointError)(self._url, str(message), status)
 
-    def _exchange(self, method: str, url: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
         """One request and its whole answer, which ends in time even if it trickles in."""
         end = time.monotonic() + seconds
         late = f"no whole answer within {seconds:.3g} s"
         try:
             response = self._pool.request(
                 method,
-                url,
+                path,
                 body=body,
-                headers={**self._pool.headers, "Content-Type": "application/json"},
+                headers=self._headers,
                 timeout=urllib3.Timeout(total=seconds),
                 preload_content=False,
+                retries=False,
                 redirect=False,
             )
             chunks = []

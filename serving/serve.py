@@ -39,6 +39,7 @@ class Service:
 
     Raises:
         FileNotFoundError: the folder holds no version.
+        ValueError: the name or the batching parameters are none.
     """
 
     model: Path
@@ -53,10 +54,12 @@ class Service:
             raise FileNotFoundError(
                 f"MODEL must be a folder of versions; {self.model} is a version: serve {self.model.parent}"
             )
-        if not any(self.model.glob("[0-9]*/saved_model.pb")):
+        if not any(file.parent.name.isdigit() for file in self.model.glob("*/saved_model.pb")):
             raise FileNotFoundError(
                 f"{self.model} holds no exported model: it has no <version>/saved_model.pb"
             )
+        if not self.name or set(self.name) & set("/:"):
+            raise ValueError(f"the model's name must be a name without / and :; got {self.name!r}")
         if self.batching_file is not None:
             from serving.messages import BatchingParameters, read_text
 
@@ -108,35 +111,56 @@ def serve(service: Service) -> int:
         0 where it was told to end, otherwise the server's exit status.
 
     Raises:
-        OSError, ValueError: the development server can't start; see `DevelopmentServer`.
+        OSError: a port is taken, or the address is not this machine's.
+        ValueError: the development server can't load the model; see `DevelopmentServer`.
     """
-    service = dataclasses.replace(
-        service, rest_port=service.rest_port or _free_port(), grpc_port=service.grpc_port or _free_port()
-    )
+    program = shutil.which(MODEL_SERVER)
+    service = _with_ports(service, "" if program is not None else service.host)
     with _told_to_end() as ending:
-        program = shutil.which(MODEL_SERVER)
-        if program is not None:
-            _say(f"{program} serves {service.model} on every address of this machine (it has no --host)")
-            return _run(model_server_command(program, service), ending)
-        docker = shutil.which("docker")
-        if docker is not None and _answers(docker):
-            _say(f"the container {IMAGE} serves {service.model} on {service.host}")
-            container = f"rll_tf-serving-{os.getpid()}"
+        status = _serve(service, program, ending)
+    if ending.is_set():
+        _say("ended")
+    return status
+
+
+def _serve(service: Service, program: str | None, ending: threading.Event) -> int:
+    if program is not None:
+        _say(f"{program} serves {service.model} on every address of this machine (it has no --host)")
+        _say_where(service)
+        return _run(model_server_command(program, service), ending)
+    docker = shutil.which("docker")
+    if docker is not None and _answers(docker):
+        _say(f"the container {IMAGE} serves {service.model} on {service.host}")
+        _say_where(service)
+        container = f"rll_tf-serving-{os.getpid()}"
+        try:
+            return _run(container_command(docker, service, container), ending)
+        finally:  # ends one whose client was killed; an ended one is gone, and that is no matter
+            subprocess.run([docker, "rm", "--force", container], capture_output=True, check=False)
+    why = "Docker does not answer" if docker is not None else "there is no Docker"
+    _say(f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production")
+    return _develop(service, ending)
+
+
+def _with_ports(service: Service, host: str) -> Service:
+    """The service with a free port for each 0; whichever server is to listen, a taken one is told here.
+
+    Raises:
+        OSError: a port is taken, or the address is not this machine's.
+    """
+    ports = {"rest_port": service.rest_port, "grpc_port": service.grpc_port}
+    with contextlib.ExitStack() as probes:  # both at once, so that they differ
+        for name, port in ports.items():
+            probe = probes.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended don't count
             try:
-                return _run(container_command(docker, service, container), ending)
-            finally:  # ends one whose client was killed; an ended one is gone, and that is no matter
-                subprocess.run([docker, "rm", "--force", container], capture_output=True, check=False)
-        why = "Docker does not answer" if docker is not None else "there is no Docker"
-        _say(
-            f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production"
-        )
-        return _develop(service, ending)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+                probe.bind((host, port))
+            except OSError as error:
+                option = f"--{name.replace('_', '-')}"
+                raise OSError(f"can't listen on {host or '*'}:{port} ({option}): {error.strerror}") from error
+            probe.listen()
+            ports[name] = int(probe.getsockname()[1])
+    return dataclasses.replace(service, **ports)
 
 
 def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path) -> list[str]:
@@ -204,11 +228,18 @@ def _develop(service: Service, ending: threading.Event) -> int:
         grpc_port=service.grpc_port,
         batching=batching,
         say=_say,
-    ) as server:
-        _say(f"{service.name} at {server.url} and {server.grpc_url}; Ctrl-C ends it")
+    ):
+        _say_where(service)
         ending.wait()
-    _say("ended")
     return 0
+
+
+def _say_where(service: Service) -> None:
+    host = f"[{service.host}]" if ":" in service.host else service.host
+    _say(
+        f"{service.name} at http://{host}:{service.rest_port} and grpc://{host}:{service.grpc_port}; "
+        "Ctrl-C ends it"
+    )
 
 
 def _say(line: str) -> None:

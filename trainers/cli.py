@@ -376,8 +376,10 @@ def search(
 
 @rll.command()
 @click.argument("model", type=PATH)
-@click.option("--rest-port", default=8501, show_default=True, type=PORT, help="For REST; 0 for a free one.")
-@click.option("--grpc-port", default=8500, show_default=True, type=PORT, help="For gRPC; 0 for a free one.")
+@click.option(
+    "--port", "--rest-port", "rest_port", default=8501, show_default=True, type=PORT, help="For REST; 0: any."
+)
+@click.option("--grpc-port", default=8500, show_default=True, type=PORT, help="For gRPC; 0: any.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @MODEL_NAME
 @click.option(
