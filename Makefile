@@ -43,6 +43,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.artefact
+	$(BIN)/python -m benchmarks.serving
 
 $(VENV)/.bench: $(READY) requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-bench.txt

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from serving.client import SearchResult
 from serving.export import METADATA_FILE
 
 
@@ -45,14 +48,45 @@ class Artefact:
     def embed(self, pictures: Sequence[bytes], level: str | None = None) -> np.ndarray:
         """Embed picture files' bytes: [n, d] float32 of one level, or of all levels concatenated.
 
+        Any number of pictures: they are asked for in requests as large as the artefact answers.
+
         Raises:
             ValueError: there is no such level.
-            tf.errors.InvalidArgumentError: one of the pictures can't be decoded.
+            tf.errors.InvalidArgumentError: one of the pictures can't be decoded or is too large.
         """
         if level is not None and level not in self.levels:
             raise ValueError(f"{self.folder} has no level {level!r}; it has: {', '.join(self.levels)}")
-        answer = self._signatures[level or "serving_default"](images=tf.constant(list(pictures), tf.string))
-        return answer["embedding"].numpy()
+        run = self._signatures[level or "serving_default"]
+        most = self.metadata.get("limits", {}).get("max_batch") or max(1, len(pictures))
+        starts = range(0, max(1, len(pictures)), most)
+        parts = (list(pictures[start : start + most]) for start in starts)
+        return np.concatenate([run(images=tf.constant(part, tf.string))["embedding"] for part in parts])
+
+    def search(self, pictures: Sequence[bytes]) -> SearchResult:
+        """The nearest pictures of the gallery that is packed into the artefact, for each of these.
+
+        Raises:
+            ValueError: there is no gallery in it.
+            tf.errors.InvalidArgumentError: one of the pictures can't be decoded or is too large.
+        """
+        if "search" not in self._signatures:
+            raise ValueError(f"{self.folder} has no gallery packed into it; give --gallery FILE.npz")
+        answer = self._signatures["search"](images=tf.constant(list(pictures), tf.string))
+        columns = {name: values.numpy() for name, values in answer.items()}
+        for name in ("paths", "class_names"):
+            texts = [os.fsdecode(content) for content in columns[name].ravel()]
+            columns[name] = np.array(texts, str).reshape(columns[name].shape)
+        return SearchResult(**columns)
+
+
+def refusal(error: tf.errors.InvalidArgumentError) -> str:
+    """What an artefact's graph says of a request that it refuses; the decoder's words where it is theirs."""
+    message = str(error.message)
+    found = re.search(r"assertion failed: \[(.*)\]", message)
+    if found:
+        return found[1]
+    lines = [line.strip() for line in message.splitlines()]
+    return [line for line in lines if line and not line.startswith("[[")][-1]  # [[…]] names the graph's node
 
 
 def _newest_version(folder: Path) -> Path:

@@ -1,23 +1,43 @@
-"""Run by path, not imported: answers from an artefact with TensorFlow alone.
+"""Run by path, not imported: answers from an artefact with TensorFlow alone, as the C++ server does.
 
     python -I fresh_process.py FOLDER REQUEST.npz ANSWER.npz
 
-REQUEST.npz holds `bytes`, all pictures' bytes one after the other as uint8, and `lengths`. ANSWER.npz gets
-one array of embeddings a signature.
+The graph is loaded with the tag `serve`, and the tensors that a signature names are fed and fetched by name.
+REQUEST.npz holds `bytes`, all pictures' bytes one after the other as uint8, `lengths`, and `pixels`
+[B, h, w, 3] uint8; `batch` of the pictures are asked for at a time. ANSWER.npz gets one array an output, as
+SIGNATURE/OUTPUT.
 """
 
 import sys
 
 import numpy as np
-import tensorflow as tf
+
+# From here on their import fails: a server has neither.
+for module in ("keras", "rll_tf", "serving"):
+    sys.modules[module] = None  # type: ignore[assignment]
+import tensorflow as tf  # noqa: E402
 
 folder, request, answer = sys.argv[1:]
 with np.load(request) as arrays:
     ends = np.cumsum(arrays["lengths"])
     everything = arrays["bytes"].tobytes()
+    pixels, batch = arrays["pixels"], int(arrays["batch"])
 pictures = [everything[first:end] for first, end in zip([0, *ends[:-1]], ends, strict=True)]
-signatures = tf.saved_model.load(folder).signatures
-answers = {name: run(images=tf.constant(pictures))["embedding"].numpy() for name, run in signatures.items()}
-if "rll_tf" in sys.modules:
-    sys.exit("this process must not have rll_tf")
-np.savez(answer, **answers)
+answers = {}
+with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder)
+    for name, signature in meta_graph.signature_def.items():
+        if name.startswith("__"):  # initialisation, which the loader has run
+            continue
+        (key,) = signature.inputs
+        values = pixels if key == "pixels" else np.array(pictures, object)
+        outputs = {output: tensor.name for output, tensor in signature.outputs.items()}
+        parts = [
+            session.run(outputs, {signature.inputs[key].name: values[first : first + batch]})
+            for first in range(0, len(values), batch)
+        ]
+        for output in outputs:
+            answers[f"{name}/{output}"] = np.concatenate([part[output] for part in parts])
+np.savez(
+    answer, **{name: part.astype("S") if part.dtype == object else part for name, part in answers.items()}
+)

@@ -1,34 +1,60 @@
-"""`rll embed` and `rll search`: answers from an exported model."""
+"""`rll embed` and `rll search`: answers from an exported model, here or at an endpoint."""
 
 from __future__ import annotations
 
+import itertools
 import sys
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data import CorruptPictureError, name_corrupt, open_dataset, printable, skip_corrupt
+from rll_tf.data import (
+    Catalogue,
+    CorruptPictureError,
+    name_corrupt,
+    open_dataset,
+    printable,
+    skip_corrupt,
+)
+from rll_tf.data.images import decode
 from rll_tf.evaluation import nearest_neighbours
 from rll_tf.training import CONCAT
 from rll_tf.training.files import replacing
-from serving.artefact import Artefact
+from serving.client import SearchResult
+from serving.gallery import open_gallery
+from trainers.answerers import Answerer, RefusedError
 
-BATCH_SIZE = 64
+# How an artefact words that a picture is beyond its limits.
+LIMIT = "must have at most"
 
 
-def embed(model: Path, data: str, split: str | None, to: Path, level: str | None, skip: bool = False) -> None:
+def embed(
+    answering: Callable[[], Answerer],
+    data: str,
+    split: str | None,
+    to: Path,
+    level: str | None,
+    skip: bool = False,
+) -> None:
     """Write the embeddings of a data set's pictures to an `.npz` file.
 
     Arrays: `embeddings` [n, d] float32, `labels` [n] int64, `paths` [n], `class_names` [classes], `level` [].
 
+    Args:
+        answering: opens what answers, once the cheap checks have passed.
+        data: a SPEC.
+        split: only this split of it.
+        to: the file.
+        level: one level's embedding; None for all, concatenated.
+        skip: leave out pictures that can't be decoded.
+
     Raises:
         ValueError: there is no such split or level, or the file's name does not end in .npz.
         CorruptPictureError: a picture can't be read or decoded; it is named.
+        EndpointError: the endpoint does not answer.
     """
     if to.suffix != ".npz":
         raise ValueError(f"--to must name a file that ends in .npz; got {to}")
@@ -36,21 +62,19 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
     skipped = None
     if skip:
         catalogue, skipped = skip_corrupt(catalogue)
-    artefact = Artefact(model)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    progress = keras.utils.Progbar(len(catalogue), verbose=int(sys.stdout.isatty()), unit_name="picture")
-    batches = []
-    try:
-        for first in range(0, len(catalogue), BATCH_SIZE):
-            indices = range(first, min(first + BATCH_SIZE, len(catalogue)))
-            batches.append(artefact.embed([catalogue.encoded(index) for index in indices], level))
-            progress.update(indices.stop)
-    except tf.errors.InvalidArgumentError as error:
-        raise name_corrupt(catalogue, error) from error
+    with answering() as answerer:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            embeddings = answerer.embed(_encoded(catalogue), level)
+        except RefusedError as error:
+            named = name_corrupt(catalogue, error)
+            if named is error:  # every picture decodes: one is beyond the model's limits
+                named = _name_refused(catalogue, answerer, level) or error
+            raise named from error
     with replacing(to) as partial:
         np.savez(
             partial,
-            embeddings=np.concatenate(batches),
+            embeddings=embeddings,
             labels=catalogue.labels,
             paths=np.array(catalogue.paths),
             class_names=np.array(catalogue.class_names),
@@ -61,57 +85,78 @@ def embed(model: Path, data: str, split: str | None, to: Path, level: str | None
     print(f"embedded {len(catalogue)} pictures: {to}")
 
 
-def search(model: Path, images: Sequence[Path], gallery_file: Path, top: int) -> None:
-    """Print each image's nearest pictures of a gallery that `embed` wrote: rank, distance, class, path.
+def _encoded(catalogue: Catalogue) -> Iterator[bytes]:
+    """The pictures' files, one after the other; shows how far it is."""
+    progress = keras.utils.Progbar(len(catalogue), verbose=int(sys.stdout.isatty()), unit_name="picture")
+    for index in range(len(catalogue)):
+        yield catalogue.encoded(index)
+        progress.update(index + 1)
+
+
+def _name_refused(catalogue: Catalogue, answerer: Answerer, level: str | None) -> ValueError | None:
+    for index, path in enumerate(catalogue.paths):
+        try:
+            answerer.embed([catalogue.encoded(index)], level)
+        except RefusedError as error:
+            return ValueError(f"{printable(path)}: {error}")
+    return None
+
+
+def search(
+    answering: Callable[[], Answerer], images: Sequence[Path], gallery_file: Path | None, top: int
+) -> None:
+    """Print each image's nearest pictures: rank, distance, class, path.
+
+    Args:
+        answering: opens what answers, once the cheap checks have passed.
+        images: the queries.
+        gallery_file: what `embed` wrote; None for the gallery that is packed into the model.
+        top: how many to print; a packed gallery gives no more than it was exported for.
 
     Raises:
-        ValueError: the gallery is not such a file, or was embedded by another model.
+        ValueError: the gallery is not such a file, or was embedded by another model, or there is none.
         CorruptPictureError: an image can't be decoded; it is named.
+        EndpointError: the endpoint does not answer.
     """
     encoded = [image.read_bytes() for image in images]
-    gallery = _open_gallery(gallery_file)
-    artefact = Artefact(model)
-    level = str(gallery["level"])
-    queries = []
-    for image, content in zip(images, encoded, strict=True):
-        try:
-            queries.append(artefact.embed([content], None if level == CONCAT else level)[0])
-        except tf.errors.InvalidArgumentError as error:
-            raise CorruptPictureError(f"{image} is not a whole picture that TensorFlow can decode") from error
+    gallery = None if gallery_file is None else open_gallery(gallery_file)
+    with answering() as answerer:
+        for image, content in zip(images, encoded, strict=True):
+            try:
+                if gallery is None:
+                    found = answerer.search([content])
+                else:
+                    level = str(gallery["level"])
+                    query = answerer.embed([content], None if level == CONCAT else level)
+                    found = _nearest(query, gallery, gallery_file, top)
+            except RefusedError as error:
+                raise _named(image, content, error) from error
+            print(image)
+            columns = (found.distances[0], found.class_names[0], found.paths[0])
+            rows = itertools.islice(zip(*columns, strict=True), top)
+            for rank, (distance, name, path) in enumerate(rows, 1):
+                print(f"{rank:4d}  {distance:.4f}  {name}  {printable(str(path))}")
+
+
+def _nearest(
+    queries: np.ndarray, gallery: Mapping[str, np.ndarray], file: Path | None, top: int
+) -> SearchResult:
+    """What a packed gallery would answer, from the arrays of a file."""
     embeddings = gallery["embeddings"]
-    if embeddings.shape[1] != len(queries[0]):
+    if embeddings.shape[1] != queries.shape[1]:
         raise ValueError(
-            f"{gallery_file} must hold embeddings of this model ({len(queries[0])} numbers each); "
+            f"{file} must hold embeddings of this model ({queries.shape[1]} numbers each); "
             f"it holds {embeddings.shape[1]} numbers each"
         )
-    indices, distances = nearest_neighbours(np.stack(queries), min(top, len(embeddings)), gallery=embeddings)
-    for image, row, row_distances in zip(images, indices, distances, strict=True):
-        print(image)
-        for rank, (index, distance) in enumerate(zip(row, row_distances, strict=True), 1):
-            name = gallery["class_names"][gallery["labels"][index]]
-            print(f"{rank:4d}  {distance:.4f}  {name}  {printable(str(gallery['paths'][index]))}")
+    ids, distances = nearest_neighbours(queries, min(top, len(embeddings)), gallery=embeddings)
+    labels = gallery["labels"][ids]
+    return SearchResult(ids, labels, distances, gallery["paths"][ids], gallery["class_names"][labels])
 
 
-def _open_gallery(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file that `embed` wrote, checked."""
-    wanted = ("embeddings", "labels", "paths", "class_names", "level")
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            gallery = {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
-    missing = [name for name in wanted if name not in gallery]
-    if missing:
-        raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
-    parts = [gallery[name] for name in ("embeddings", "labels", "paths")]
-    labels = gallery["labels"]
-    if (
-        [part.ndim for part in parts] != [2, 1, 1]
-        or len({len(part) for part in parts}) > 1
-        or not labels.size
-    ):
-        shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
-        raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
-    if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < gallery["class_names"].size:
-        raise ValueError(f"{file} must hold labels that index its {gallery['class_names'].size} class_names")
-    return gallery
+def _named(image: Path, content: bytes, error: RefusedError) -> ValueError:
+    if LIMIT not in str(error):  # such a picture must not be decoded here either
+        try:
+            decode(content)
+        except tf.errors.InvalidArgumentError:
+            return CorruptPictureError(f"{image} is not a whole picture that TensorFlow can decode")
+    return ValueError(f"{image}: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -18,8 +17,15 @@ PATH = click.Path(path_type=Path)
 SKIP_CORRUPT = click.option(
     "--skip-corrupt", is_flag=True, help="Leave out pictures that can't be decoded; list them at the end."
 )
+ENDPOINT = click.option("--endpoint", metavar="URL", help="Ask http://HOST:PORT or grpc://HOST:PORT instead.")
+MODEL_NAME = click.option(
+    "--model-name", default="rll_tf", show_default=True, help="What the server calls it."
+)
+PORT = click.IntRange(0, 65535)
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+# Errors whose message says enough.
+MISTAKES = (ValueError, OSError, ImportError)
 
 
 def main() -> None:
@@ -37,9 +43,9 @@ def run(arguments: list[str]) -> int:
         return MISTAKE
     except click.ClickException as error:
         return _complain(error.format_message(), MISTAKE)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, _Interrupted):
         return _complain("interrupted", INTERRUPTED)
-    except (ValueError, OSError, ImportError) as error:
+    except MISTAKES as error:
         if _debugging():
             traceback.print_exc()
         return _complain(_describe(error), FAILURE)
@@ -70,7 +76,7 @@ def _native_messages_held() -> Iterator[None]:
             sys.stderr = passing
         try:
             yield
-        except (click.ClickException, click.Abort, KeyboardInterrupt, ValueError, OSError, ImportError):
+        except (click.ClickException, click.Abort, KeyboardInterrupt, _Interrupted, *MISTAKES):
             raise
         except BaseException:
             messages.seek(0)
@@ -94,7 +100,21 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Interrupted(BaseException):
+    """Control-C, under a name that click does not know: it would print an empty line first."""
+
+
+class _Commands(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="rll_tf")
 def rll() -> None:
     """Ranked List Loss: train, judge, export and ask an embedding of pictures.
@@ -242,45 +262,147 @@ def evaluate(
 @rll.command()
 @click.argument("run", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
-def export(run: Path, to: Path) -> None:
+@click.option("--gallery", metavar="FILE.npz", type=PATH, help="From embed: answer search requests in it.")
+@click.option(
+    "--top",
+    metavar="K",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many neighbours search gives.",
+)
+@click.option(
+    "--gallery-precision",
+    "precision",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "float16", "int8"]),
+    help="Of the packed gallery; what fewer bits lose is printed.",
+)
+@click.option(
+    "--max-pixels",
+    metavar="N",
+    default=64_000_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Refuse pictures that claim more.",
+)
+@click.option(
+    "--max-batch",
+    metavar="N",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Refuse requests of more pictures.",
+)
+def export(
+    run: Path, to: Path, gallery: Path | None, top: int, precision: str, max_pixels: int, max_batch: int
+) -> None:
     """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
-    from rll_tf.training import Run
-    from serving.export import export as write
+    from serving.guard import Limits
+    from trainers.export import ExportError
+    from trainers.export import export as write
 
-    opened = Run.open(run)
-    settings = opened.settings
-    metadata = {key: opened.config[key] for key in ("recipe", "data", "versions")}
     try:
-        version = write(opened.best_model(), settings.preprocessing, to, metadata)
-    except (RuntimeError, subprocess.SubprocessError) as error:
+        version = write(run, to, Limits(max_pixels, max_batch), gallery, top, precision)
+    except ExportError as error:
         raise click.ClickException(str(error)) from error
     print(f"exported: {version}")
 
 
 @rll.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=PATH, required=False)
+@ENDPOINT
+@MODEL_NAME
 @click.option("--data", metavar="SPEC", required=True, help="The pictures to embed.")
 @click.option("--split", metavar="NAME", help="Only this split.")
 @click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="Where to.")
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
+@click.option(
+    "--batch-size",
+    metavar="N",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Pictures in a request to an endpoint, which may have been exported with a smaller --max-batch.",
+)
 @SKIP_CORRUPT
-def embed(model: Path, data: str, split: str | None, to: Path, level: str | None, skip_corrupt: bool) -> None:
-    """Embed pictures with an exported MODEL: arrays embeddings, labels, paths (and class_names)."""
+def embed(
+    model: Path | None,
+    endpoint: str | None,
+    model_name: str,
+    data: str,
+    split: str | None,
+    to: Path,
+    level: str | None,
+    batch_size: int,
+    skip_corrupt: bool,
+) -> None:
+    """Embed pictures with an exported MODEL, here or at an endpoint that serves it.
+
+    The file holds the arrays embeddings, labels, paths, class_names and level.
+    """
+    if (model is None) == (endpoint is None):
+        raise click.UsageError(f"either MODEL or --endpoint must be given; got {'both' if model else 'none'}")
+    from trainers.answerers import answerer
     from trainers.ask import embed as ask
 
-    ask(model, data, split, to, level, skip_corrupt)
+    ask(lambda: answerer(model, endpoint, model_name, batch_size), data, split, to, level, skip_corrupt)
+
+
+@rll.command()
+@click.argument("words", metavar="[MODEL] IMAGE...", nargs=-1, required=True, type=PATH)
+@ENDPOINT
+@MODEL_NAME
+@click.option(
+    "--gallery", metavar="FILE.npz", type=PATH, help="From embed [the gallery packed into the model]."
+)
+@click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
+def search(
+    words: tuple[Path, ...], endpoint: str | None, model_name: str, gallery: Path | None, top: int
+) -> None:
+    """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL.
+
+    With --endpoint, every argument is an IMAGE.
+    """
+    model, images = (words[0], words[1:]) if endpoint is None else (None, words)
+    if not images:
+        raise click.UsageError("at least one IMAGE must be given")
+    from trainers.answerers import answerer
+    from trainers.ask import search as ask
+
+    ask(lambda: answerer(model, endpoint, model_name), images, gallery, top)
 
 
 @rll.command()
 @click.argument("model", type=PATH)
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
-@click.option("--gallery", metavar="FILE.npz", required=True, type=PATH, help="From embed.")
-@click.option("--top", metavar="K", default=5, show_default=True, type=click.IntRange(1), help="How many.")
-def search(model: Path, images: tuple[Path, ...], gallery: Path, top: int) -> None:
-    """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL."""
-    from trainers.ask import search as ask
+@click.option(
+    "--port", "--rest-port", "rest_port", default=8501, show_default=True, type=PORT, help="For REST; 0: any."
+)
+@click.option("--grpc-port", default=8500, show_default=True, type=PORT, help="For gRPC; 0: any.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@MODEL_NAME
+@click.option(
+    "--batching-parameters",
+    "batching_file",
+    metavar="FILE",
+    type=PATH,
+    help="Join requests on the server; TensorFlow Serving's BatchingParameters as text.",
+)
+def serve(
+    model: Path, rest_port: int, grpc_port: int, host: str, model_name: str, batching_file: Path | None
+) -> None:
+    """Serve an exported MODEL, a folder of versions, by REST and gRPC until Ctrl-C.
 
-    ask(model, images, gallery, top)
+    Starts tensorflow_model_server if it is on the path, else the container tensorflow/serving if Docker
+    answers, else a development server, and says which.
+    """
+    from serving.serve import Service
+    from serving.serve import serve as run
+
+    status = run(Service(model, model_name, host, rest_port, grpc_port, batching_file))
+    if status != 0:
+        raise OSError(f"the server ended with status {status}")
 
 
 @rll.group(invoke_without_command=True)

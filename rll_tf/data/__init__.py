@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, tfds
 from rll_tf.data.cache import PictureCache
 from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.claims import claimed_pixels
 from rll_tf.data.dirty import Skipped, duplicates, report_duplicates, skip_corrupt
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.pipeline import (
@@ -29,6 +30,7 @@ __all__ = [
     "PictureCache",
     "Preprocessing",
     "Skipped",
+    "claimed_pixels",
     "class_balanced_batches",
     "duplicates",
     "evaluation_batches",

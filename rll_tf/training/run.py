@@ -25,7 +25,7 @@ class Run:
 
     | file | what it holds |
     |---|---|
-    | `config.json` | recipe, settings, data, the classes trained and validated on, versions |
+    | `config.json` | recipe, settings, data, the classes trained and validated on, versions, commit |
     | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and shares of mined queries |
     | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
     | `checkpoints/last.keras` | the whole state of training after the last validation |

@@ -27,6 +27,7 @@ from rll_tf.data import (
 from rll_tf.models import pretrained_origin
 from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
+from rll_tf.training.commit import source_commit
 from rll_tf.training.embed import CONCAT, evaluate
 from rll_tf.training.files import write_json
 from rll_tf.training.run import Run
@@ -138,6 +139,7 @@ def _config(settings: Settings, catalogue: Catalogue, recipe: str) -> dict[str, 
             split: [names[label] for label in np.unique(catalogue.select(split).labels)]
             for split in catalogue.splits
         },
+        "commit": source_commit(),
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

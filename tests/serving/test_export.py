@@ -1,20 +1,29 @@
 """The exported artefact."""
 
+import errno
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.python.framework import op_def_registry  # has no public name
 
 from rll_tf.data import Preprocessing, open_dataset
-from rll_tf.evaluation import concatenate_levels
+from rll_tf.evaluation import concatenate_levels, nearest_neighbours
 from rll_tf.models import embedding_model
 from rll_tf.training import Run, embed
 from serving import export as export_module
-from serving.artefact import Artefact
-from serving.export import export
+from serving.artefact import Artefact, refusal
+from serving.export import describe_signatures, export
+from serving.publish import drafting
+from tests.conftest import ROOT, rll
+from trainers import cli
 
 PREPROCESSING = Preprocessing(16, 20)
 
@@ -37,18 +46,138 @@ def test_the_artefact_embeds_as_the_model_does(exported, run_folder, pictures):
     np.testing.assert_allclose(artefact.embed(encoded), concatenate_levels(wanted), atol=1e-5)
 
 
-def test_signatures_take_bytes_of_any_number_of_pictures(exported):
-    """Each has one input, `images` [None] string, and one output, `embedding` [None, d] float32."""
+def test_signatures_are_as_documented(exported, with_gallery):
+    """Names, dtypes and shapes, the batch first and free everywhere; the metadata says the same."""
+
+    def tensor(dtype, *shape):
+        return {"dtype": dtype, "shape": [None, *shape]}
+
+    images = {"images": tensor("string")}
+    wanted = {
+        "serving_default": {"inputs": images, "outputs": {"embedding": tensor("float32", 24)}},
+        "pixels": {
+            "inputs": {"pixels": tensor("uint8", None, None, 3)},
+            "outputs": {"embedding": tensor("float32", 24)},
+        },
+    }
+    for level in ("low", "mid", "high"):
+        wanted[level] = {"inputs": images, "outputs": {"embedding": tensor("float32", 8)}}
+    assert describe_signatures(exported / "1") == wanted
+    wanted["search"] = {
+        "inputs": images,
+        "outputs": {
+            "ids": tensor("int64", 4),
+            "labels": tensor("int64", 4),
+            "distances": tensor("float32", 4),
+            "paths": tensor("string", 4),
+            "class_names": tensor("string", 4),
+        },
+    }
+    assert describe_signatures(with_gallery / "1") == wanted
+    metadata = json.loads((with_gallery / "1" / "assets.extra" / "rll_tf.json").read_text())
+    assert metadata["signatures"] == wanted
+
+
+@pytest.fixture(scope="module")
+def with_gallery(run_folder, exported, pictures, tmp_path_factory):
+    """The run's artefact with its own pictures packed into it, in int8 and with other limits."""
+    folder = tmp_path_factory.mktemp("with gallery")
+    gallery = folder.with_suffix(".npz")
+    rll("embed", exported, "--data", f"folder:{pictures}", "--to", gallery)
+    limits = ("--max-pixels", 5000, "--max-batch", 7)
+    words = ("--gallery", gallery, "--top", 4, "--gallery-precision", "int8", *limits)
+    rll("export", run_folder, "--to", folder, *words)
+    return folder
+
+
+def test_search_finds_each_picture_of_its_gallery(with_gallery, pictures):
+    """Its own path and class first; the others as exact search over the same embeddings finds them."""
+    catalogue = open_dataset(f"folder:{pictures}")
+    embeddings = np.load(with_gallery.with_suffix(".npz"))["embeddings"]
+    search = tf.saved_model.load(str(with_gallery / "1")).signatures["search"]
+    for index in (0, 13):
+        found = search(images=tf.constant([catalogue.encoded(index)]))
+        assert found["paths"].numpy()[0, 0].decode() == catalogue.paths[index]
+        assert found["class_names"].numpy()[0, 0].decode() == catalogue.class_names[catalogue.labels[index]]
+        np.testing.assert_array_equal(found["labels"][0], catalogue.labels[found["ids"][0].numpy()])
+        _, distances = nearest_neighbours(embeddings[[index]], 4, gallery=embeddings)
+        np.testing.assert_allclose(found["distances"], distances, atol=0.02)
+
+
+def test_limits_travel_into_the_graph_and_the_metadata(with_gallery, run_folder):
+    """Beside what the run tells of itself; more pictures than a request may hold are asked for in parts."""
+    artefact = Artefact(with_gallery)
+    metadata = artefact.metadata
+    assert metadata["limits"] == {"max_pixels": 5000, "max_batch": 7}
+    gallery = metadata["gallery"]
+    assert (gallery["rows"], gallery["level"], gallery["precision"], gallery["top"]) == (
+        30,
+        "concat",
+        "int8",
+        4,
+    )
+    assert set(gallery["accuracy_lost"]) >= {"top_1_changed", "top_k_changed", "recall@1_after"}
+    assert metadata["metrics"] == json.loads((run_folder / "metrics.json").read_text())
+    assert metadata["commit"] == json.loads((run_folder / "config.json").read_text())["commit"]
+    assert "random weights" in metadata["licence"]
+    picture = tf.io.encode_png(np.zeros([20, 20, 3], np.uint8)).numpy()
+    assert artefact.embed([picture] * 16).shape == (16, 24)
+    large = tf.io.encode_png(np.zeros([50, 101, 3], np.uint8)).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        artefact.embed([picture, large])
+    assert refusal(caught.value) == "images[1] must have at most 5000 pixels; its header claims 5050"
+
+
+def test_a_picture_beyond_the_limits_is_named(capfd, with_gallery, tmp_path):
+    """By the commands that embed with the artefact: one line with the file."""
+    file = tmp_path / "class" / "large.png"
+    file.parent.mkdir()
+    Image.new("RGB", (101, 50)).save(file)
+    reason = "large.png: images[0] must have at most 5000 pixels; its header claims 5050"
+    to = str(tmp_path / "x.npz")
+    assert cli.run(["embed", str(with_gallery), "--data", f"folder:{tmp_path}", "--to", to]) == 1
+    assert reason in capfd.readouterr().err
+    gallery = str(with_gallery.with_suffix(".npz"))
+    assert cli.run(["search", str(with_gallery), str(file), "--gallery", gallery]) == 1
+    assert reason in capfd.readouterr().err
+
+
+def test_pixels_equal_files(exported):
+    """A PNG's pixels, embedded as they are, give what its file gives."""
+    pixels = np.random.default_rng(2).integers(0, 256, [3, 31, 44, 3], np.uint8)
     signatures = tf.saved_model.load(str(exported / "1")).signatures
-    assert set(signatures) == {"serving_default", "low", "mid", "high"}
-    for name, signature in signatures.items():
-        (specification,) = signature.structured_input_signature[1].values()
-        assert specification.name == "images"
-        assert specification.dtype == tf.string
-        assert specification.shape.as_list() == [None]
-        (output,) = signature.structured_outputs.items()
-        assert output[0] == "embedding"
-        assert output[1].shape.as_list()[1] == (24 if name == "serving_default" else 8)
+    files = tf.stack([tf.io.encode_png(picture) for picture in pixels])
+    np.testing.assert_allclose(
+        signatures["pixels"](pixels=tf.constant(pixels))["embedding"],
+        signatures["serving_default"](images=files)["embedding"],
+        atol=1e-6,
+    )
+
+
+def test_a_level_s_signature_holds_its_own_layers_alone(exported):
+    """As many convolutions as the level is deep: low has fewer than mid, mid than high."""
+    signatures = tf.saved_model.load(str(exported / "1")).signatures
+    levels = ("low", "mid", "high", "serving_default")
+    counts = [sum("Conv2D" in node.op for node in _nodes(signatures[level])) for level in levels]
+    assert 0 < counts[0] < counts[1] < counts[2] <= counts[3]
+    model = embedding_model("convnet", ["low"], 8, input_shape=(16, 16, 3))
+    assert counts[0] == sum("Conv2D" in type(layer).__name__ for layer in model.layers)
+
+
+def _nodes(signature):
+    """The nodes of the functions that a signature reaches."""
+    definition = signature.graph.as_graph_def()
+    functions = {function.signature.name: function for function in definition.library.function}
+    nodes, queue = list(definition.node), list(definition.node)
+    reached = set()
+    while queue:
+        for attribute in queue.pop().attr.values():
+            for name in (attribute.func.name, *(function.name for function in attribute.list.func)):
+                if name in functions and name not in reached:
+                    reached.add(name)
+                    nodes += functions[name].node_def
+                    queue += functions[name].node_def
+    return nodes
 
 
 def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(exported):
@@ -67,21 +196,78 @@ def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(exported):
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
 
-def test_the_graph_holds_no_python(exported):
-    """No op calls back into Python: a server has none."""
-    graph = tf.compat.v1.saved_model.loader.load
+# Everything that an artefact's graph does: operations of TensorFlow's core, which its server ships.
+OPERATIONS = """
+    Abs AddV2 All Any AsString Assert AssignVariableOp BatchMatMulV2 BroadcastTo Cast Ceil ConcatV2
+    Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape Equal
+    ExtractJpegShape Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual Identity If Less
+    LessEqual LogicalAnd LogicalOr MatMul MaxPool Maximum Mean MergeV2Checkpoints Minimum Mul Neg
+    NoOp Pack Placeholder Pow Prod Range ReadVariableOp RealDiv ReduceJoin Relu Reshape
+    ResourceGather RestoreV2 Round Rsqrt SaveV2 Select SelectV2 Shape ShardedFilename Size Sqrt
+    Square Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch
+    StridedSlice StringJoin StringLength Sub Substr Sum TensorListConcatV2 TensorListFromTensor
+    TensorListGetItem TensorListReserve TensorListSetItem TensorListStack TopKV2 Transpose
+    VarHandleOp VarIsInitializedOp Where While
+""".split()  # noqa: SIM905
+
+
+def test_the_graph_holds_known_operations_alone(with_gallery):
+    """None calls back into Python, which a server has not; every one is registered by TensorFlow itself."""
+    loader = tf.compat.v1.saved_model.loader.load
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        definition = graph(session, ["serve"], str(exported / "1")).graph_def
+        definition = loader(session, ["serve"], str(with_gallery / "1")).graph_def
+    functions = {function.signature.name for function in definition.library.function}
     nodes = [
         *definition.node,
         *(node for function in definition.library.function for node in function.node_def),
     ]
     assert len(nodes) > 100
-    assert not [node.op for node in nodes if "Py" in node.op]
+    assert {node.op for node in nodes} - functions <= set(OPERATIONS)
+    assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
 
 
-def test_versions_increase_and_are_readable_by_others(model, tmp_path):
+def test_the_loader_route_answers_every_signature(with_gallery, pictures, tmp_path):
+    """Loaded and fed as the C++ server does it, by a process without Keras and this package."""
+    artefact = Artefact(with_gallery)
+    catalogue = open_dataset(f"folder:{pictures}")
+    files = [catalogue.encoded(index) for index in (0, 7, 13)]
+    pixels = np.random.default_rng(0).integers(0, 256, [2, 31, 44, 3], np.uint8)
+    request, answer = tmp_path / "request.npz", tmp_path / "answer.npz"
+    everything = np.frombuffer(b"".join(files), np.uint8)
+    np.savez(request, bytes=everything, lengths=[len(file) for file in files], pixels=pixels, batch=2)
+    script = ROOT / "serving" / "fresh_process.py"
+    subprocess.run([sys.executable, "-I", script, artefact.folder, request, answer], check=True)
+    with np.load(answer) as arrays:
+        answers = dict(arrays)
+    described = describe_signatures(artefact.folder)
+    wanted = {f"{name}/{output}" for name, sides in described.items() for output in sides["outputs"]}
+    assert set(answers) == wanted
+    for level in ("serving_default", "low", "mid", "high"):
+        embeddings = artefact.embed(files, None if level == "serving_default" else level)
+        np.testing.assert_allclose(answers[f"{level}/embedding"], embeddings, atol=1e-5)
+    signatures = tf.saved_model.load(str(artefact.folder)).signatures
+    embeddings = signatures["pixels"](pixels=tf.constant(pixels))["embedding"]
+    np.testing.assert_allclose(answers["pixels/embedding"], embeddings, atol=1e-5)
+    found = artefact.search(files)
+    np.testing.assert_allclose(answers["search/distances"], found.distances, atol=1e-5)
+    for name in ("ids", "labels", "paths", "class_names"):
+        np.testing.assert_array_equal(answers[f"search/{name}"].astype(str), getattr(found, name).astype(str))
+
+
+def test_the_fresh_process_has_neither_keras_nor_this_package():
+    """Their import fails after its first lines, before TensorFlow is loaded."""
+    source = (ROOT / "serving" / "fresh_process.py").read_text(encoding="utf-8")
+    before = source.partition("import tensorflow as tf")[0]
+    for module in ("keras", "rll_tf", "serving"):
+        code = f"{before}\nimport {module}"
+        command = [sys.executable, "-c", code]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert f"ModuleNotFoundError: import of {module} halted" in process.stderr
+
+
+def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
     """1, then one more than the largest; nothing temporary is left; metadata lies in assets.extra."""
+    monkeypatch.setattr(export_module, "check", lambda *_: None)  # which other tests watch
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
     first = export(model, PREPROCESSING, tmp_path, {"recipe": "toy"})
@@ -98,7 +284,7 @@ def test_an_artefact_that_answers_otherwise_is_not_published(model, tmp_path, mo
     """If its preprocessing is not the model's, the check fails and the folder stays as it was."""
     write = export_module._write
     wrong = Preprocessing(16, 20, bgr=True)
-    monkeypatch.setattr(export_module, "_write", lambda model, _, folder: write(model, wrong, folder))
+    monkeypatch.setattr(export_module, "_write", lambda model, _, *rest: write(model, wrong, *rest))
     with pytest.raises(RuntimeError, match="low embeddings must equal the model's to 1e-05"):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
@@ -106,10 +292,8 @@ def test_an_artefact_that_answers_otherwise_is_not_published(model, tmp_path, mo
 
 def test_an_artefact_that_does_not_load_is_not_published(model, tmp_path, monkeypatch):
     """A broken graph file is seen by the fresh process."""
-    write = export_module._write
 
-    def broken(model, preprocessing, folder):
-        write(model, preprocessing, folder)
+    def broken(model, preprocessing, folder, *_):
         (folder / "saved_model.pb").write_bytes(b"broken")
 
     monkeypatch.setattr(export_module, "_write", broken)
@@ -136,13 +320,78 @@ def test_a_folder_without_an_artefact_is_told_apart(exported, tmp_path):
         Artefact(exported / "1").embed([b""], "top")
 
 
-def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch):
-    """TensorFlow has its own errors for what the file system says."""
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            tf.errors.OutOfRangeError(None, None, "{{node Save}} variables; File too large [Op:SaveV2]"),
+            r"can't be written: variables; File too large$",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), r"No space left on device: '/"),
+    ],
+)
+def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch, error, message):
+    """TensorFlow has its own errors for what the file system says; the system's own name no file."""
 
     def full(*_):
-        raise tf.errors.OutOfRangeError(None, None, "variables; File too large")
+        raise error
 
     monkeypatch.setattr(export_module, "_write", full)
-    with pytest.raises(OSError, match="can't be written: variables; File too large"):
+    with pytest.raises(OSError, match=message):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, ".partial-*/saved_model.pb"),
+        (signal.SIGKILL, ".partial-*"),
+        (signal.SIGKILL, ".partial-*/saved_model.pb"),
+        (signal.SIGKILL, ".partial-*/assets.extra/*"),
+    ],
+)
+def test_an_export_that_is_stopped_publishes_a_whole_version_or_none(number, moment, run_folder, tmp_path):
+    """Killed, it leaves no half that a server would read; interrupted, nothing at all and one line."""
+    command = [sys.executable, "-m", "trainers.cli", "export", str(run_folder), "--to", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(moment)) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, message = process.communicate()
+    left = [entry.name for entry in tmp_path.iterdir()]
+    if number == signal.SIGINT:
+        assert (process.returncode, message, left) == (130, "rll: interrupted\n", [])
+    elif left == ["1"]:  # it was done before the signal came
+        Artefact(tmp_path).embed([tf.io.encode_png(np.zeros([20, 20, 3], np.uint8)).numpy()])
+    else:
+        assert process.returncode == -number
+        assert [name[:9] for name in left] == [".partial-"]
+        with drafting(tmp_path) as draft:
+            assert list(tmp_path.iterdir()) == [draft]
+
+
+def test_a_gallery_of_another_model_is_refused(capfd, run_folder, tmp_path):
+    """Another level, another width, rows that are not of unit norm."""
+    good = {
+        "embeddings": np.eye(4, 8, dtype=np.float32),
+        "labels": np.zeros(4, int),
+        "paths": np.array(list("abcd")),
+        "class_names": np.array(["c"]),
+        "level": np.array("low"),
+    }
+    file = tmp_path / "gallery.npz"
+    for changes, message in [
+        (
+            {"level": np.array("top")},
+            "one of the model's levels (low, mid, high, concat); it holds those of top",
+        ),
+        ({"level": np.array("concat")}, "(24 numbers each at concat); it holds 8 numbers each"),
+        ({"embeddings": 2 * good["embeddings"]}, "must be of unit norm; that of row 0 is 2.0"),
+    ]:
+        np.savez(file, **{**good, **changes})
+        words = ["export", str(run_folder), "--to", str(tmp_path / "to"), "--gallery", str(file)]
+        assert cli.run(words) == 1
+        assert message in capfd.readouterr().err
+    assert not (tmp_path / "to").exists()

@@ -216,8 +216,11 @@ def test_mistakes_of_the_other_commands_are_one_line(capfd, run_folder, exported
         capfd, "embed", exported, *data, *to, "--level", "top"
     )
     assert "ends in .npz" in refused(capfd, "embed", exported, *data, "--to", tmp_path / "x")
-    assert "Missing option '--gallery'" in refused(capfd, "search", exported, "x.png")
     picture = pictures / "class 0" / "0.png"
+    assert "has no gallery packed into it" in refused(capfd, "search", exported, picture)
+    assert "at least one IMAGE" in refused(capfd, "search", exported)
+    assert "either MODEL or --endpoint" in refused(capfd, "embed", *data, *to)
+    assert "got both" in refused(capfd, "embed", exported, "--endpoint", "http://x:1", *data, *to)
     assert "nowhere.npz" in refused(capfd, "search", exported, "--gallery", "/nowhere.npz", picture)
     (tmp_path / "text.npz").write_text("no arrays")
     search = ("search", exported, picture, "--gallery")

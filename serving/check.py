@@ -1,0 +1,105 @@
+"""An artefact compared with the model it was made from, before it is published."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rll_tf.data import Preprocessing
+from rll_tf.evaluation import concatenate_levels, nearest_neighbours
+from serving.guard import Limits
+from serving.search import PackedGallery
+from serving.signatures import DEFAULT, PIXELS, SEARCH
+
+# float32 rounding of one graph run by two processes; a wrong preprocessing or weight is off by far more.
+TOLERANCE = 1e-5
+TIMEOUT_S = 600
+# Height, width and channels of pictures of noise; smaller where the limits want it.
+_FILES = [(48, 48, 3), (31, 90, 3), (120, 77, 1)]
+_PIXELS = (2, 37, 53, 3)
+
+
+def check(
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    limits: Limits,
+    folder: Path,
+    gallery: PackedGallery | None = None,
+    gallery_level: str | None = None,
+) -> None:
+    """Ask an artefact in a fresh process without Keras and this package, and compare with the model.
+
+    Raises:
+        RuntimeError: it fails there, or answers otherwise.
+    """
+    rng = np.random.default_rng(0)
+    most_px = math.isqrt(limits.max_pixels)
+    files = []
+    for height, width, channels in _FILES:
+        shape = min(height, most_px), min(width, most_px), channels
+        files.append(tf.io.encode_png(rng.integers(0, 256, shape, np.uint8)).numpy())
+    count, height, width, channels = _PIXELS
+    size = min(count, limits.max_batch), min(height, most_px), min(width, most_px), channels
+    pixels = rng.integers(0, 256, size, np.uint8)
+    answers = _ask(folder, files, pixels, min(len(files), limits.max_batch))
+
+    wanted = _embed(model, tf.stack([preprocessing.prepare(file) for file in files]))
+    for level, embedding in wanted.items():
+        _compare(level, answers[f"{level}/embedding"], embedding)
+    fitted = preprocessing.centre_crop(preprocessing.fit(tf.constant(pixels)))
+    _compare(PIXELS, answers[f"{PIXELS}/embedding"], _embed(model, preprocessing.normalise(fitted))[DEFAULT])
+    if gallery is not None:
+        _compare_search(answers, wanted[gallery_level or DEFAULT], gallery)
+
+
+def _embed(model: keras.Model, pictures: tf.Tensor) -> dict[str, np.ndarray]:
+    levels = {level: values.numpy() for level, values in model(pictures, training=False).items()}
+    return {**levels, DEFAULT: concatenate_levels(levels)}
+
+
+def _ask(folder: Path, files: list[bytes], pixels: np.ndarray, batch: int) -> Mapping[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as scratch:
+        request, answer = Path(scratch, "request.npz"), Path(scratch, "answer.npz")
+        everything = np.frombuffer(b"".join(files), np.uint8)
+        lengths = [len(file) for file in files]
+        np.savez(request, bytes=everything, lengths=lengths, pixels=pixels, batch=batch)
+        script = Path(__file__).with_name("fresh_process.py")
+        process = subprocess.run(
+            [sys.executable, "-I", script, folder, request, answer],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        if process.returncode != 0:
+            raise RuntimeError(f"the artefact failed in a fresh process: {process.stderr.strip()[-2000:]}")
+        with np.load(answer) as answers:
+            return dict(answers)
+
+
+def _compare(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
+    difference = float(np.max(np.abs(found - wanted)))
+    if not difference <= TOLERANCE:
+        raise RuntimeError(
+            f"the artefact's {name} embeddings must equal the model's to {TOLERANCE}; "
+            f"the largest difference is {difference}"
+        )
+
+
+def _compare_search(answers: Mapping[str, np.ndarray], queries: np.ndarray, gallery: PackedGallery) -> None:
+    """The distances of exact search; which of near-duplicates comes first may differ by rounding."""
+    _, wanted = nearest_neighbours(queries, gallery.top, gallery=gallery.restored())
+    difference = float(np.max(np.abs(answers[f"{SEARCH}/distances"] - wanted)))
+    if not difference <= TOLERANCE:
+        raise RuntimeError(
+            f"the artefact's search must find the distances of exact search to {TOLERANCE}; "
+            f"the largest difference is {difference}"
+        )

@@ -1,0 +1,609 @@
+"""A client of the embedding endpoint: pictures out, numpy arrays in.
+
+    from serving.client import EmbeddingClient
+
+    with EmbeddingClient("http://localhost:8501") as client:
+        embeddings = client.embed([picture_bytes, other_bytes])  # [2, d] float32
+
+This file stands alone: it needs numpy and urllib3, neither TensorFlow nor the rest of this project, and may
+be copied. It asks TensorFlow Serving, or whatever speaks its REST API.
+
+gRPC (`grpc://host:8500`) is an extra, `pip install rll_tf[serving]`, imported only when such an address is
+given. It uses the official stubs, and their package, `tensorflow-serving-api`, needs TensorFlow's message
+modules, hence TensorFlow: a client that must stay small asks by REST.
+"""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import math
+import random
+import time
+import urllib.parse
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+# urllib3 rather than requests or httpx: its pool is safe to share between threads (requests' Session is
+# not), it is already wherever requests is, and it leaves retries and deadlines to the rules below.
+import urllib3
+
+__all__ = ["DeadlineError", "EmbeddingClient", "EndpointError", "RequestError", "SearchResult",
+           "UnavailableError"]  # fmt: skip
+
+DEFAULT_SIGNATURE = "serving_default"
+# gRPC stops at 4 MB unless told otherwise; a batch of photographs has more.
+GRPC_MESSAGE_BYTES = 2**28
+BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+# What a server or a proxy before it says when it can't answer now but may soon.
+RETRIED_STATUSES = frozenset({502, 503})
+RETRIED_CODES = frozenset({"UNAVAILABLE"})
+# When it ran out of its own time: asked again at once, it would only have more to do.
+LATE_STATUSES = frozenset({504})
+LATE_CODES = frozenset({"DEADLINE_EXCEEDED"})
+CLIENT_ERRORS = range(400, 500)
+CLIENT_CODES = frozenset({
+    "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED",
+    "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED",
+})  # fmt: skip
+# How much is shown of what is no answer.
+SHOWN_CHARACTERS = 200
+_CHUNK_BYTES = 2**16
+# Output -> the kinds that NumPy may read it as; JSON writes 1.0 and 1 alike.
+_KINDS = {
+    "embedding": "fi", "distances": "fi", "ids": "i", "labels": "i", "paths": "U", "class_names": "U",
+}  # fmt: skip
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class EndpointError(OSError):
+    """The endpoint did not give what it was asked for.
+
+    Attributes:
+        endpoint: its address.
+        message: what it said, or what went wrong on the way to it.
+        status: the HTTP status or the name of gRPC's code; None where no answer came.
+    """
+
+    def __init__(self, endpoint: str, message: str, status: int | str | None = None) -> None:
+        super().__init__(f"{endpoint}: {message}" + ("" if status is None else f" (status {status})"))
+        self.endpoint = endpoint
+        self.message = message
+        self.status = status
+
+
+class RequestError(EndpointError):
+    """The endpoint refused the request (4xx, INVALID_ARGUMENT): asked again, it would refuse again."""
+
+
+class UnavailableError(EndpointError):
+    """The endpoint can't be reached or can't answer now, after every retry."""
+
+
+class DeadlineError(EndpointError, TimeoutError):
+    """No answer came in time; the request is not sent again, as the endpoint may still be busy with it."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The K nearest pictures of the gallery that is packed into the model, nearest first.
+
+    Args:
+        ids: [n, K] int64, rows of the gallery.
+        labels: [n, K] int64.
+        distances: [n, K] float32, Euclidean.
+        paths: [n, K] strings.
+        class_names: [n, K] strings.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    distances: np.ndarray
+    paths: np.ndarray
+    class_names: np.ndarray
+
+
+class EmbeddingClient:
+    """Asks one model of one endpoint; may be shared between threads, and closes as a context manager.
+
+    Pictures go in batches, several at a time, and answers come in the pictures' order. A request that fails
+    on the way (refused or broken connection, 502, 503, UNAVAILABLE) is sent again after a growing, random
+    pause, unless its deadline would pass. That is safe, since predict is idempotent: it changes nothing on
+    the server, and asked twice it answers the same. What the server refuses (4xx), what it has no answer to
+    in time, and what is no answer (a proxy's page, half a document) is not asked again.
+
+    Args:
+        url: `http://host:8501`, `https://…` (a path before `/v1` is kept), `grpc://host:8500` or `grpcs://…`.
+        model_name: what the server calls the model.
+        version: ask this version; None for whichever the server deems current.
+        batch_size: most pictures in a request.
+        batch_bytes: most bytes of pictures in a request.
+        concurrency: most requests under way.
+        deadline_s: for a whole call such as `embed`, with all its batches and retries; None for no limit.
+        attempt_deadline_s: for one attempt at one request; what takes longer ends the call.
+        attempts: how often a request is sent at most.
+        headers: sent along with each request, such as a proxy's authorisation.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        ImportError: the address asks for gRPC, and the extra is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model_name: str = "rll_tf",
+        *,
+        version: int | None = None,
+        batch_size: int = 64,
+        batch_bytes: int = 2**24,
+        concurrency: int = 4,
+        deadline_s: float | None = None,
+        attempt_deadline_s: float = 60.0,
+        attempts: int = 4,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        for name, value in {"batch_size": batch_size, "batch_bytes": batch_bytes,
+                            "concurrency": concurrency, "attempts": attempts}.items():  # fmt: skip
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
+        for name, seconds in {"deadline_s": deadline_s, "attempt_deadline_s": attempt_deadline_s}.items():
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} must be above 0; got {seconds}")
+        if not model_name or set(model_name) & set("/:"):
+            raise ValueError(f"model_name must be a name without / and :; got {model_name!r}")
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in {"http", "https", "grpc", "grpcs"} or not parts.hostname:
+            raise ValueError(f"an endpoint must be http://HOST:PORT or grpc://HOST:PORT; got {url!r}")
+        self.url, self.model_name, self.version = url, model_name, version
+        self._batch_size, self._batch_bytes, self._concurrency = batch_size, batch_bytes, concurrency
+        self._deadline_s, self._attempt_s, self._attempts = deadline_s, attempt_deadline_s, attempts
+        transport = _Rest if parts.scheme.startswith("http") else _Grpc
+        self._transport: _Transport = transport(url, model_name, version, dict(headers or {}), concurrency)
+        self._pool = concurrent.futures.ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
+
+    def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
+        """Embed picture files' bytes: [n, d] float32 of one level, or of all levels concatenated.
+
+        Args:
+            pictures: the files' contents; drawn as requests are sent, so a generator need not hold them all.
+            level: `low`, `mid` or `high`.
+
+        Raises:
+            ValueError: there are no pictures, or one is empty or too large for a request.
+            TypeError: one is no bytes.
+            RequestError: the endpoint refuses a picture, or has no such level.
+            UnavailableError, DeadlineError: see the classes.
+            EndpointError: the answer is none.
+        """
+        return self._embeddings(level or DEFAULT_SIGNATURE, self._picture_batches(pictures))
+
+    def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Embed decoded pictures, [n, h, w, 3] uint8 RGB of the size that the model takes: [n, d] float32.
+
+        Raises:
+            ValueError: the array is none of that.
+            RequestError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not len(pixels):
+            raise ValueError(
+                "pixels must be [n, h, w, 3] uint8 with n at least 1; "
+                f"got {list(pixels.shape)} {pixels.dtype}"
+            )
+        rows = max(1, min(self._batch_size, self._batch_bytes // pixels[0].nbytes))
+        batches = (pixels[first : first + rows] for first in range(0, len(pixels), rows))
+        return self._embeddings("pixels", ({"pixels": batch} for batch in batches))
+
+    def search(self, pictures: Iterable[bytes]) -> SearchResult:
+        """The nearest pictures of the model's own gallery, for each of these.
+
+        Raises:
+            RequestError: the model has no gallery, or refuses a picture.
+            ValueError, TypeError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
+        """
+        names = [field.name for field in dataclasses.fields(SearchResult)]
+        batches = self._predictions("search", self._picture_batches(pictures), names)
+        columns = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+        return SearchResult(
+            columns["ids"].astype(np.int64),
+            columns["labels"].astype(np.int64),
+            columns["distances"].astype(np.float32),
+            columns["paths"],
+            columns["class_names"],
+        )
+
+    def status(self) -> dict[int, tuple[str, str]]:
+        """Version -> its state (`AVAILABLE`, `LOADING`, `END`…) and the message of what went wrong, if so."""
+        return self._retried(self._transport.status, self._deadline())
+
+    def is_ready(self) -> bool:
+        """Whether a version answers; False also where the endpoint can't be reached."""
+        try:
+            return any(state == "AVAILABLE" for state, _ in self.status().values())
+        except EndpointError:
+            return False
+
+    def metadata(self) -> dict[str, Any]:
+        """The signatures, as TensorFlow Serving's REST API tells them: name -> inputs, outputs, method."""
+        return self._retried(self._transport.metadata, self._deadline())
+
+    def close(self) -> None:
+        """End the threads and connections; calls under way end first."""
+        self._pool.shutdown(cancel_futures=True)
+        self._transport.close()
+
+    def __enter__(self) -> EmbeddingClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _embeddings(self, signature: str, batches: Iterable[Mapping[str, Any]]) -> np.ndarray:
+        answers = self._predictions(signature, batches, ["embedding"])
+        return np.concatenate([answer["embedding"] for answer in answers]).astype(np.float32)
+
+    def _picture_batches(self, pictures: Iterable[bytes]) -> Iterator[dict[str, list[bytes]]]:
+        """Batches within both limits, in order."""
+        if isinstance(pictures, bytes | str):
+            raise TypeError("pictures must be a sequence of files' bytes; got a single one")
+        batch: list[bytes] = []
+        size = 0
+        for number, picture in enumerate(pictures):
+            if not isinstance(picture, bytes):
+                raise TypeError(f"picture {number} must be bytes; got {type(picture).__name__}")
+            if not 0 < len(picture) <= self._batch_bytes:
+                raise ValueError(
+                    f"picture {number} must have 1 to batch_bytes={self._batch_bytes} bytes; "
+                    f"it has {len(picture)}"
+                )
+            if batch and (len(batch) == self._batch_size or size + len(picture) > self._batch_bytes):
+                yield {"images": batch}
+                batch, size = [], 0
+            batch.append(picture)
+            size += len(picture)
+        if not batch:
+            raise ValueError("there must be at least 1 picture; got none")
+        yield {"images": batch}
+
+    def _predictions(
+        self, signature: str, batches: Iterable[Mapping[str, Any]], names: list[str]
+    ) -> list[dict[str, np.ndarray]]:
+        deadline = self._deadline()
+
+        def ask(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+            (rows,) = {len(value) for value in inputs.values()}
+
+            def attempt(seconds: float) -> dict[str, np.ndarray]:
+                answer = self._transport.predict(signature, inputs, names, seconds)
+                _check_answer(answer, names, rows)
+                return answer
+
+            return self._retried(attempt, deadline)
+
+        return list(self._in_order(ask, iter(batches), deadline))
+
+    def _in_order(self, call: Callable[[T], R], values: Iterator[T], deadline: float) -> Iterator[R]:
+        """The calls' results in the values' order; never more than `concurrency` values are under way."""
+        waiting: deque[concurrent.futures.Future[R]] = deque()
+        try:
+            for value in itertools.islice(values, self._concurrency):
+                waiting.append(self._pool.submit(call, value))
+            while waiting:
+                try:
+                    result = waiting[0].result(_left_s(deadline))
+                except concurrent.futures.TimeoutError as error:
+                    if isinstance(error, EndpointError):  # a TimeoutError too, and the caller's own
+                        raise
+                    raise self._late() from None
+                waiting.popleft()
+                for value in itertools.islice(values, 1):
+                    waiting.append(self._pool.submit(call, value))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _deadline(self) -> float:
+        return math.inf if self._deadline_s is None else time.monotonic() + self._deadline_s
+
+    def _retried(self, attempt: Callable[[float], R], deadline: float) -> R:
+        """Call with the seconds that an attempt has, again and again while that is safe and may help."""
+        for number in itertools.count(1):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise self._late()
+            try:
+                return attempt(min(self._attempt_s, left_s))
+            except UnavailableError:
+                # Full jitter: callers that failed together do not come back together.
+                pause_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2**number))
+                if number == self._attempts or time.monotonic() + pause_s >= deadline:
+                    raise
+            except _AnswerError as error:
+                raise EndpointError(self.url, str(error)) from error
+            time.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    def _late(self) -> DeadlineError:
+        return DeadlineError(self.url, f"no answer within {self._deadline_s} s")
+
+
+class _AnswerError(ValueError):
+    """An answer that is not what was asked for."""
+
+
+class _Transport(Protocol):
+    """One attempt at one call; the last argument is the seconds it may take."""
+
+    def predict(
+        self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
+    ) -> dict[str, np.ndarray]: ...
+
+    def status(self, seconds: float) -> dict[int, tuple[str, str]]: ...
+
+    def metadata(self, seconds: float) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
+class _Rest:
+    def __init__(
+        self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
+    ) -> None:
+        # Of one host: a PoolManager closes its connections only when it is collected.
+        self._pool = urllib3.connection_from_url(url, maxsize=concurrency)
+        self._url = url
+        self._headers = {**headers, "Content-Type": "application/json"}
+        base = urllib.parse.urlsplit(url).path.rstrip("/")
+        suffix = "" if version is None else f"/versions/{version}"
+        self._model = f"{base}/v1/models/{urllib.parse.quote(model_name)}{suffix}"
+
+    def predict(
+        self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
+    ) -> dict[str, np.ndarray]:
+        columns = {name: _json_column(value) for name, value in inputs.items()}
+        body = json.dumps({"signature_name": signature, "inputs": columns}).encode("ascii")
+        answer = self._call("POST", ":predict", body, seconds)
+        if not isinstance(answer, dict) or "outputs" not in answer:
+            raise _AnswerError(f"the answer must hold 'outputs'; got {str(answer)[:SHOWN_CHARACTERS]}")
+        outputs = answer["outputs"]
+        # A single output comes without its name.
+        columns = outputs if isinstance(outputs, dict) else {names[0]: outputs}
+        try:
+            return {name: np.array(columns[name]) for name in names if name in columns}
+        except ValueError as error:
+            raise _AnswerError(f"the answer's rows must be equally long: {error}") from error
+
+    def status(self, seconds: float) -> dict[int, tuple[str, str]]:
+        answer = self._call("GET", "", None, seconds)
+        try:
+            return {
+                int(row["version"]): (str(row["state"]), str(row["status"]["error_message"]))
+                for row in answer["model_version_status"]
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise _AnswerError(f"no status of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
+
+    def metadata(self, seconds: float) -> dict[str, Any]:
+        answer = self._call("GET", "/metadata", None, seconds)
+        try:
+            return dict(answer["metadata"]["signature_def"]["signature_def"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _AnswerError(f"no metadata of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _call(self, method: str, suffix: str, body: bytes | None, seconds: float) -> Any:
+        status, content = self._exchange(method, self._model + suffix, body, seconds)
+        try:
+            # Strings that are not UTF-8, such as some files' names, come as Python's own file names do.
+            answer = json.loads(content.decode("utf-8", "surrogateescape"))
+        except ValueError:
+            answer = None
+        if status == 200 and answer is not None:
+            return answer
+        message = answer.get("error") if isinstance(answer, dict) else None
+        if not message:
+            shown = content[:SHOWN_CHARACTERS].decode("utf-8", "replace")
+            message = f"the answer to {self._model}{suffix} must be JSON; got {shown!r}"
+        if status in RETRIED_STATUSES:
+            raise UnavailableError(self._url, str(message), status)
+        if status in LATE_STATUSES:
+            raise DeadlineError(self._url, str(message), status)
+        raise (RequestError if status in CLIENT_ERRORS else EndpointError)(self._url, str(message), status)
+
+    def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
+        """One request and its whole answer, which ends in time even if it trickles in."""
+        end = time.monotonic() + seconds
+        late = f"no whole answer within {seconds:.3g} s"
+        try:
+            response = self._pool.request(
+                method,
+                path,
+                body=body,
+                headers=self._headers,
+                timeout=urllib3.Timeout(total=seconds),
+                preload_content=False,
+                retries=False,
+                redirect=False,
+            )
+            chunks = []
+            try:
+                while chunk := response.read1(_CHUNK_BYTES):
+                    chunks.append(chunk)
+                    if time.monotonic() > end:
+                        raise DeadlineError(self._url, late)
+            except BaseException:
+                response.close()  # what is left of the answer must not be taken for the next one's
+                raise
+            response.release_conn()
+        except urllib3.exceptions.NewConnectionError as error:
+            raise UnavailableError(self._url, f"it can't be reached: {error}") from error
+        except urllib3.exceptions.TimeoutError as error:
+            raise DeadlineError(self._url, late) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise UnavailableError(self._url, f"the connection broke: {error}") from error
+        return response.status, b"".join(chunks)
+
+
+class _Grpc:
+    def __init__(
+        self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
+    ) -> None:
+        try:
+            import grpc
+            from tensorflow_serving import apis
+            from tensorflow_serving.apis import (  # noqa: F401  they become attributes of apis
+                get_model_metadata_pb2,
+                get_model_status_pb2,
+                model_service_pb2_grpc,
+                predict_pb2,
+                prediction_service_pb2_grpc,
+            )
+        except ImportError as error:
+            raise ImportError(f"gRPC needs the extra: pip install rll_tf[serving] ({error})") from error
+        parts = urllib.parse.urlsplit(url)
+        options = [
+            ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
+            ("grpc.enable_retries", 0),  # the client's own rule retries, within its deadlines
+            # A channel that failed refuses calls at once until it has tried again: let it try soon.
+            ("grpc.initial_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
+            ("grpc.min_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
+            ("grpc.max_reconnect_backoff_ms", int(1000 * LONGEST_BACKOFF_S)),
+        ]
+        if parts.scheme == "grpcs":
+            self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), options)
+        else:
+            self._channel = grpc.insecure_channel(parts.netloc, options)
+        self._url, self._apis, self._error = url, apis, grpc.RpcError
+        self._model_name, self._version = model_name, version
+        self._headers = [(name.lower(), value) for name, value in headers.items()]
+        self._predictions = apis.prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = apis.model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def predict(
+        self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
+    ) -> dict[str, np.ndarray]:
+        request = self._spec(self._apis.predict_pb2.PredictRequest())
+        request.model_spec.signature_name = signature
+        for name, value in inputs.items():
+            _fill_tensor(request.inputs[name], value)
+        response = self._call(self._predictions.Predict, request, seconds)
+        return {name: _read_tensor(response.outputs[name]) for name in names if name in response.outputs}
+
+    def status(self, seconds: float) -> dict[int, tuple[str, str]]:
+        messages = self._apis.get_model_status_pb2
+        request = self._spec(messages.GetModelStatusRequest())
+        response = self._call(self._models.GetModelStatus, request, seconds)
+        name_of = messages.ModelVersionStatus.State.Name
+        return {
+            row.version: (name_of(row.state), row.status.error_message)
+            for row in response.model_version_status
+        }
+
+    def metadata(self, seconds: float) -> dict[str, Any]:
+        from google.protobuf import json_format
+
+        messages = self._apis.get_model_metadata_pb2
+        request = self._spec(messages.GetModelMetadataRequest(metadata_field=["signature_def"]))
+        response = self._call(self._predictions.GetModelMetadata, request, seconds)
+        signatures = messages.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        return json_format.MessageToDict(
+            signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )["signature_def"]
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _spec(self, request: Any) -> Any:
+        request.model_spec.name = self._model_name
+        if self._version is not None:
+            request.model_spec.version.value = self._version
+        return request
+
+    def _call(self, method: Callable[..., Any], request: Any, seconds: float) -> Any:
+        try:
+            return method(request, timeout=seconds, metadata=self._headers)
+        except self._error as error:
+            code, message = error.code().name, error.details() or "no answer"
+            if code in LATE_CODES:
+                raise DeadlineError(self._url, message, code) from error
+            if code in RETRIED_CODES:
+                raise UnavailableError(self._url, message, code) from error
+            kind = RequestError if code in CLIENT_CODES else EndpointError
+            raise kind(self._url, message, code) from error
+
+
+def _left_s(deadline: float) -> float | None:
+    return None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+
+
+def _check_answer(answer: Mapping[str, np.ndarray], names: list[str], rows: int) -> None:
+    missing = [name for name in names if name not in answer]
+    if missing:
+        raise _AnswerError(f"the answer must hold {', '.join(names)}; {', '.join(missing)} is missing")
+    for name in names:
+        value = answer[name]
+        if value.ndim != 2 or len(value) != rows:
+            raise _AnswerError(
+                f"{name} must have {rows} rows, one a picture; its shape is {list(value.shape)}"
+            )
+        if value.dtype.kind not in _KINDS[name]:
+            kind = "strings" if _KINDS[name] == "U" else "numbers"
+            raise _AnswerError(f"{name} must hold {kind}; it holds {value.dtype}")
+
+
+def _json_column(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return [{"b64": base64.b64encode(content).decode("ascii")} for content in value]
+
+
+def _fill_tensor(tensor: Any, value: Any) -> None:
+    """Fill a TensorProto, which TensorFlow's own function would do if it were here."""
+    is_array = isinstance(value, np.ndarray)
+    tensor.dtype = 4 if is_array else 7  # DT_UINT8, DT_STRING
+    for size in value.shape if is_array else (len(value),):
+        tensor.tensor_shape.dim.add(size=size)
+    if is_array:
+        tensor.tensor_content = np.ascontiguousarray(value).tobytes()
+    else:
+        tensor.string_val.extend(value)
+
+
+def _read_tensor(tensor: Any) -> np.ndarray:
+    """The array of a float32, int64 or string TensorProto, whichever of its two forms the server chose."""
+    dtypes = {1: ("float_val", np.float32), 9: ("int64_val", np.int64), 7: ("string_val", object)}
+    if tensor.dtype not in dtypes:
+        raise _AnswerError(f"an answer must be float32, int64 or strings; got dtype {tensor.dtype}")
+    field, dtype = dtypes[tensor.dtype]
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if tensor.tensor_content and dtype is not object:
+        values = np.frombuffer(tensor.tensor_content, np.dtype(dtype).newbyteorder("<"))
+    else:
+        values = np.array(getattr(tensor, field), dtype)
+    if dtype is object:
+        values = np.array([content.decode("utf-8", "surrogateescape") for content in values], str)
+    if values.size == 1 < math.prod(shape):  # a tensor of equal values may give them once
+        values = np.repeat(values, math.prod(shape))
+    try:
+        return values.reshape(shape)
+    except ValueError as error:
+        raise _AnswerError(f"an answer's tensor must be whole: {error}") from error

@@ -1,0 +1,51 @@
+"""Why a request gets no answer, in TensorFlow Serving's terms."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import tensorflow as tf
+
+INVALID_ARGUMENT: int = tf.errors.INVALID_ARGUMENT
+NOT_FOUND: int = tf.errors.NOT_FOUND
+FAILED_PRECONDITION: int = tf.errors.FAILED_PRECONDITION
+RESOURCE_EXHAUSTED: int = tf.errors.RESOURCE_EXHAUSTED
+UNAVAILABLE: int = tf.errors.UNAVAILABLE
+INTERNAL: int = tf.errors.INTERNAL
+
+# What `tensorflow_model_server` answers by REST; what is not named here is a 500.
+_HTTP = {
+    tf.errors.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    tf.errors.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    tf.errors.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    tf.errors.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    tf.errors.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    tf.errors.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    tf.errors.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    tf.errors.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class RefusalError(Exception):
+    """A request that is not answered.
+
+    Args:
+        code: one of TensorFlow's error codes, which are gRPC's too.
+        message: what must hold, and what was received.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def http_status(self) -> int:
+        """The status that TensorFlow Serving's REST API gives for this code."""
+        return int(_HTTP.get(self.code, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+    @classmethod
+    def of(cls, error: tf.errors.OpError) -> RefusalError:
+        """What TensorFlow said while it ran the graph, without the Python stack of the graph's making."""
+        message = str(error.message).split("\n\nOriginal stack trace")[0]
+        return cls(error.error_code, message.removeprefix("Graph execution error:").strip())

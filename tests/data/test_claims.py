@@ -1,0 +1,126 @@
+"""How many pixels a picture file claims."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from rll_tf.data import claimed_pixels
+from rll_tf.data.decode import decode
+
+HUGE = 100_000
+in_graph = tf.function(claimed_pixels, input_signature=[tf.TensorSpec([], tf.string)])
+
+
+def saved(form, size=(41, 30), mode="RGB", **options):
+    """A file's bytes: noise of width × height."""
+    noise = np.random.default_rng(0).integers(0, 256, [size[1], size[0], 3], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(buffer, format=form, **options)
+    return buffer.getvalue()
+
+
+def gif(*frames, screen=(1, 1)):
+    """A GIF's bytes whose frames, each (width, height), hold no pixels."""
+    content = b"GIF89a" + struct.pack("<HHBBB", *screen, 0, 0, 0)
+    content += b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
+    for width, height in frames:
+        # A local table of 2 colours, the least code size, one sub-block.
+        content += b"," + struct.pack("<HHHHB", 0, 0, width, height, 0x80) + bytes(6) + b"\x02\x01\x44\x00"
+    return content + b";"
+
+
+def claim(content):
+    """As numbers."""
+    pixels, is_whole = in_graph(tf.constant(content))
+    return int(pixels), bool(is_whole)
+
+
+WHOLE = {
+    "jpeg": saved("JPEG"),
+    "progressive jpeg": saved("JPEG", progressive=True),
+    "grey jpeg": saved("JPEG", mode="L"),
+    "png": saved("PNG"),
+    "png with a palette": saved("PNG", mode="P"),
+    "gif": saved("GIF"),
+    "bmp": saved("BMP"),
+    "grey bmp": saved("BMP", mode="L"),
+    "lossy webp": saved("WEBP"),
+    "lossless webp": saved("WEBP", lossless=True),
+    "webp with a canvas": saved("WEBP", mode="RGBA", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_picture_claims_its_size_and_looks_whole(kind):
+    """Each format; also with bytes behind its end where the decoder takes them."""
+    assert claim(WHOLE[kind]) == (41 * 30, True)
+    if "bmp" not in kind:
+        assert claim(WHOLE[kind] + b"more") == (41 * 30, True)
+
+
+def test_an_upside_down_bmp_claims_its_size():
+    """Its height is negative."""
+    content = bytearray(saved("BMP"))
+    content[22:26] = struct.pack("<i", -30)
+    assert decode(bytes(content)).shape == (30, 41, 3)
+    assert claim(bytes(content)) == (41 * 30, True)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_no_picture_that_decodes_is_taken_for_a_cut_one(kind):
+    """Cut at 24 places: whatever does not look whole does not decode, and most cut ones don't look whole."""
+    whole = WHOLE[kind]
+    told = 0
+    cuts = np.unique(np.append(np.linspace(0, len(whole) - 1, 20).astype(int), len(whole) - np.arange(1, 5)))
+    for length in cuts:
+        cut = whole[:length]
+        try:
+            pixels, is_whole = claim(cut)
+        except tf.errors.InvalidArgumentError:  # a damaged header of JPEG
+            pixels, is_whole = 0, False
+        if pixels > 0 and is_whole:
+            continue
+        told += 1
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode(cut)
+    assert told > len(cuts) / 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"BM", b"GIF8", b"RIFF", b"<html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x00" * 99],
+)
+def test_what_is_no_picture_claims_nothing(content):
+    """Empty, foreign, and magic numbers alone."""
+    assert claim(content)[1] is False or claim(content)[0] == 0
+
+
+def test_huge_claims_are_told():
+    """Headers with 100,000 a side, or as many as the format can say, and nothing behind them."""
+    png = WHOLE["png"]
+    assert claim(png[:16] + struct.pack(">II", HUGE, HUGE) + png[24:])[0] == HUGE**2
+    bmp = WHOLE["bmp"]
+    assert claim(bmp[:18] + struct.pack("<ii", HUGE, -HUGE) + bmp[26:])[0] == HUGE**2
+    jpeg = bytearray(WHOLE["jpeg"])
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65500, 65500)
+    assert claim(bytes(jpeg)) == (65500**2, True)
+    assert claim(gif((65535, 65535)))[0] == 65535**2
+
+
+def test_a_gif_claims_all_its_frames():
+    """The decoder unpacks them all, and gives the widest by the highest; the screen says nothing."""
+    assert claim(gif((5, 7))) == (35, True)
+    assert claim(gif(*[(50, 70)] * 40)) == (50 * 70 * 40, True)
+    assert claim(gif((60_000, 1), (1, 60_000))) == (60_000**2, True)
+    assert claim(gif(screen=(9, 9)))[1] is False
+    frames = [Image.new("RGB", (31, 20), (value, 9, 9)) for value in (0, 99, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:])
+    pixels, is_whole = claim(buffer.getvalue())
+    assert is_whole
+    assert 31 * 20 < pixels <= 3 * 31 * 20

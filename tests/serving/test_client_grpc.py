@@ -1,0 +1,134 @@
+"""The client by gRPC: when it asks again, and what it makes of the answers."""
+
+import concurrent.futures
+import contextlib
+import random
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2  # has no public name
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from serving.client import DeadlineError, EmbeddingClient, EndpointError, RequestError, UnavailableError
+
+
+class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Answers the n-th request with the n-th answer, and all further ones with the last."""
+
+    def __init__(self, answers):
+        self.answers, self.requests = answers, []
+
+    def Predict(self, request, context):  # noqa: N802  the service's name
+        """A gRPC code, or the embedding as an array."""
+        answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
+        self.requests.append((request, dict(context.invocation_metadata())))
+        if isinstance(answer, grpc.StatusCode):
+            context.abort(answer, "said so")
+        response = predict_pb2.PredictResponse()
+        response.outputs["embedding"].CopyFrom(answer)
+        return response
+
+
+@contextlib.contextmanager
+def serving(*answers):
+    """The address of a server with these answers, and the service."""
+    # No answer has a size limit; requests have gRPC's own.
+    server = grpc.server(
+        concurrent.futures.ThreadPoolExecutor(2), options=[("grpc.max_send_message_length", -1)]
+    )
+    service = Service(answers)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}", service
+    finally:
+        server.stop(0).wait()
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Pauses are not waited for: the longest that each may be, in order."""
+    taken = []
+    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
+    monkeypatch.setattr(time, "sleep", taken.append)
+    return taken
+
+
+EMBEDDING = tf.make_tensor_proto(np.array([[0.5, -2]], np.float32))
+
+
+def test_unavailable_is_asked_again(pauses):
+    """With the same request, version and headers, after pauses that grow."""
+    with serving(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, EMBEDDING) as (url, service):
+        with EmbeddingClient(url, "name", version=3, headers={"Authorization": "x"}) as client:
+            np.testing.assert_array_equal(client.embed([b"a"], "low"), [[0.5, -2]])
+        assert len(service.requests) == 3
+        for request, headers in service.requests:
+            spec = request.model_spec
+            assert (spec.name, spec.version.value, spec.signature_name) == ("name", 3, "low")
+            assert tf.make_ndarray(request.inputs["images"]).tolist() == [b"a"]
+            assert headers["authorization"] == "x"
+    assert pauses == [0.2, 0.4]
+
+
+@pytest.mark.parametrize(("code", "kind"), [
+    ("INVALID_ARGUMENT", RequestError), ("NOT_FOUND", RequestError), ("RESOURCE_EXHAUSTED", RequestError),
+    ("DEADLINE_EXCEEDED", DeadlineError), ("INTERNAL", EndpointError),
+])  # fmt: skip
+def test_other_codes_are_told_at_once(code, kind):
+    """With the endpoint's words, its address and the code."""
+    with serving(grpc.StatusCode[code]) as (url, service):
+        with EmbeddingClient(url) as client, pytest.raises(EndpointError) as failed:
+            client.embed([b"a"])
+        assert len(service.requests) == 1
+    assert type(failed.value) is kind
+    assert str(failed.value) == f"{url}: said so (status {code})"
+
+
+def test_an_endpoint_that_is_not_there(pauses):
+    """It is named."""
+    with serving(EMBEDDING) as (url, _):
+        pass
+    with EmbeddingClient(url) as client, pytest.raises(UnavailableError) as failed:
+        client.embed([b"a"])
+    assert failed.value.status == "UNAVAILABLE"
+    assert str(failed.value).startswith(url)
+    assert len(pauses) == 3
+
+
+def test_answers_may_exceed_4_mb():
+    """The limit at which gRPC stops by itself does not stop it."""
+    values = np.random.default_rng(0).normal(size=[1, 2**21]).astype(np.float32)
+    with serving(tf.make_tensor_proto(values)) as (url, _), EmbeddingClient(url) as client:
+        np.testing.assert_array_equal(client.embed([b"a"]), values)
+
+
+def test_both_forms_of_a_tensor_are_read():
+    """A value a field, one value for all that are equal, and packed content."""
+    for message in [
+        tensor_pb2.TensorProto(dtype=1, float_val=[1, 2], tensor_shape=tf.TensorShape([1, 2]).as_proto()),
+        tensor_pb2.TensorProto(dtype=1, float_val=[1], tensor_shape=tf.TensorShape([1, 2]).as_proto()),
+        tf.make_tensor_proto(np.array([[1, 2]], np.float32)),
+    ]:
+        with serving(message) as (url, _), EmbeddingClient(url) as client:
+            np.testing.assert_array_equal(client.embed([b"a"]), tf.make_ndarray(message))
+
+
+@pytest.mark.parametrize(("tensor", "message"), [
+    (tf.make_tensor_proto(np.zeros([2, 3], np.float32)), "must have 1 rows"),
+    (tf.make_tensor_proto(np.zeros([1, 3], np.float64)), "must be float32, int64 or strings; got dtype 2"),
+    (tf.make_tensor_proto([["a"]]), "embedding must hold numbers"),
+    (tensor_pb2.TensorProto(dtype=1, float_val=[1, 2], tensor_shape=tf.TensorShape([1, 3]).as_proto()),
+     "must be whole"),
+])  # fmt: skip
+def test_what_is_no_answer_is_told(tensor, message):
+    """With the endpoint's address, and without asking again."""
+    with serving(tensor) as (url, service):
+        with EmbeddingClient(url) as client, pytest.raises(EndpointError, match=message) as failed:
+            client.embed([b"a"])
+        assert len(service.requests) == 1
+    assert str(failed.value).startswith(url)

@@ -1,0 +1,132 @@
+"""Many callers at once, while versions come; see `tests/serving/conftest.py`."""
+
+import contextlib
+import itertools
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from tests.serving.endpoint import GOOD, TOLERANCE, draw_pictures, wait_for
+
+CALLERS, REQUESTS = 32, 2000
+# Between two requests of a caller, so that loading a version gets some of the processor too.
+PAUSE_S = 0.2
+
+
+class Callers:
+    """Threads that send one request after the other; what they got, and what went wrong.
+
+    Args:
+        ask: the request's number -> its answer.
+        numbers: of the requests; they end with them, or when they are told to.
+        pause_s: of each caller between two requests.
+    """
+
+    def __init__(self, ask, numbers, pause_s=0):
+        self.failures, self.answers, self._pause_s = [], [], pause_s
+        self._ask, self._numbers, self._lock = ask, iter(numbers), threading.Lock()
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(CALLERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self):
+        try:
+            while not self._ending.wait(self._pause_s):
+                with self._lock:
+                    number = next(self._numbers, None)
+                if number is None:
+                    return
+                self.answers.append((number, self._ask(number)))
+        except BaseException as error:
+            self.failures.append(error)
+
+    def more(self, count):
+        """Wait for so many further answers."""
+        wanted = len(self.answers) + count
+        wait_for(lambda: len(self.answers) >= wanted or self.failures)
+
+    def join(self):
+        """Wait until all requests are answered; fail with the first failure."""
+        for thread in self._threads:
+            thread.join()
+        if self.failures:
+            raise self.failures[0]
+
+    def end(self):
+        """Let each end its request."""
+        self._ending.set()
+        self.join()
+
+
+@pytest.fixture
+def clients(endpoint):
+    """By REST and, where it is known, by gRPC; a request that fails is not sent again."""
+    transports = ["rest"] + ["grpc"] * (endpoint.grpc_url is not None)
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(endpoint.client(transport, concurrency=CALLERS, attempts=1))
+            for transport in transports
+        ]
+
+
+def test_concurrent_callers_each_get_their_own_answer(endpoint, clients):
+    """32 callers, 2,000 requests of different pictures: none lost, none mixed up, none doubled."""
+    pictures = draw_pictures(REQUESTS, seed=1)
+    wanted = endpoint.artefact.embed(pictures)
+    squared = np.sum(wanted**2, axis=1)
+    distances = squared[:, None] + squared - 2 * wanted @ wanted.T + 9 * np.eye(REQUESTS)
+    assert distances.min() > (10 * TOLERANCE) ** 2, "the pictures must be told apart by their embeddings"
+    callers = Callers(
+        lambda number: clients[number % len(clients)].embed([pictures[number]])[0], range(REQUESTS)
+    )
+    callers.join()
+    assert sorted(number for number, _ in callers.answers) == list(range(REQUESTS))
+    for number, answer in callers.answers:
+        np.testing.assert_allclose(answer, wanted[number], atol=TOLERANCE)
+
+
+def test_a_new_version_is_taken_up_without_a_failed_request(endpoint, clients):
+    """It appears while 32 callers ask; afterwards it answers, and the old one is gone."""
+    old = endpoint.version()
+    wanted = endpoint.artefact.embed([GOOD])
+    callers = Callers(lambda number: clients[number % len(clients)].embed([GOOD]), itertools.count(), PAUSE_S)
+    try:
+        callers.more(CALLERS)
+        added = endpoint.add_version(lambda folder: shutil.copytree(endpoint.folder / str(old), folder))
+        number = int(added.name)
+        wait_for(lambda: clients[0].status().get(number, ("",))[0] == "AVAILABLE")
+        wait_for(lambda: clients[0].status().get(old, ("END",))[0] == "END")
+        callers.more(CALLERS)
+    finally:
+        callers.end()
+    assert endpoint.version() == number
+    for _, answer in callers.answers:
+        np.testing.assert_allclose(answer, wanted, atol=TOLERANCE)
+
+
+def test_a_corrupt_version_is_refused_and_the_old_one_goes_on(endpoint, clients):
+    """Its status tells why; every request is answered as before."""
+    old = endpoint.version()
+    wanted = endpoint.artefact.embed([GOOD])
+
+    def corrupt(folder):
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"corrupt")
+
+    callers = Callers(lambda number: clients[number % len(clients)].embed([GOOD]), itertools.count(), PAUSE_S)
+    try:
+        added = endpoint.add_version(corrupt)
+        try:
+            wait_for(lambda: clients[0].status().get(int(added.name), ("",))[0] == "END")
+            assert clients[0].status()[int(added.name)][1]
+            callers.more(CALLERS)
+        finally:
+            shutil.rmtree(added)
+    finally:
+        callers.end()
+    assert endpoint.version() == old
+    for _, answer in callers.answers:
+        np.testing.assert_allclose(answer, wanted, atol=TOLERANCE)

@@ -1,0 +1,58 @@
+"""New versions of an exported model."""
+
+import subprocess
+import sys
+import threading
+
+from serving.publish import drafting, publish
+from tests.conftest import ROOT
+
+DRAFTS_AND_DIES = """
+import os, pathlib, signal, sys
+from serving.publish import drafting
+with drafting(pathlib.Path(sys.argv[1])) as draft:
+    (draft / "half").write_text("half a model")
+    print(draft, flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_export_leaves_is_deleted_by_the_next(tmp_path):
+    """As long as it lives its draft stays; other folders always do."""
+    (tmp_path / "3").mkdir()
+    (tmp_path / "notes").mkdir()
+    command = [sys.executable, "-c", DRAFTS_AND_DIES, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    left = process.stdout.readline().strip()
+    with drafting(tmp_path) as draft:
+        assert {str(entry) for entry in tmp_path.glob(".partial-*")} == {left, str(draft)}
+    process.communicate("\n")
+    assert [str(entry) for entry in tmp_path.glob(".partial-*")] == [left]
+    with drafting(tmp_path) as draft:
+        assert list(tmp_path.glob(".partial-*")) == [draft]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["3", "notes"]
+
+
+def test_exports_at_the_same_time_get_versions_of_their_own(tmp_path):
+    """Eight that publish ten each: eighty numbers without a gap, each with its own content."""
+    published, failures = {}, []
+
+    def work(number):
+        try:
+            for round_ in range(10):
+                with drafting(tmp_path) as draft:
+                    (draft / "content").write_text(f"{number} {round_}")
+                    published[number, round_] = publish(draft, tmp_path)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sorted(int(entry.name) for entry in tmp_path.iterdir()) == list(range(1, 81))
+    for (number, round_), version in published.items():
+        assert (version / "content").read_text() == f"{number} {round_}"
