@@ -160,7 +160,7 @@ def _with_ports(service: Service, host: str) -> Service:
                 raise OSError(f"can't listen on {host or '*'}:{port} ({option}): {error.strerror}") from error
             probe.listen()
             ports[name] = int(probe.getsockname()[1])
-    return dataclasses.replace(service, **ports)
+    return dataclasses.replace(service, rest_port=ports["rest_port"], grpc_port=ports["grpc_port"])
 
 
 def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path) -> list[str]:

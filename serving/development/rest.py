@@ -10,7 +10,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
@@ -106,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _resource(self) -> str:
         return self.path.partition("?")[0]
 
-    def _malformed(self) -> bytes:
+    def _malformed(self) -> NoReturn:
         code = INVALID_ARGUMENT if self._resource.lower().startswith(_PREFIX) else NOT_FOUND
         raise RefusalError(code, f"Malformed request: {self.command} {self.path}")
 
@@ -194,7 +194,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _discard(self) -> None:
         self.connection.settimeout(DISCARD_S)
         left = DISCARDED_BYTES
-        while left > 0 and (chunk := self.rfile.read1(_CHUNK)):  # type: ignore[attr-defined]
+        while left > 0 and (chunk := self.rfile.read1(_CHUNK)):
             left -= len(chunk)
 
     def log_message(self, *_: object) -> None:

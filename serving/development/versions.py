@@ -48,13 +48,13 @@ class Versions:
         self._statuses: dict[int, VersionStatus] = {}
         self._current: Servable | None = None
         self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
         if not self._numbers():
             raise FileNotFoundError(f"{base} holds no version to serve: it has no folder named by a number")
         self.look()
         if self._current is None:
             newest = max(self._statuses)
             raise ValueError(f"{base / str(newest)}: {self._statuses[newest].error_message}")
-        self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
         self._thread.start()
 
     def get(self, version: int | None = None) -> Servable:

@@ -17,20 +17,29 @@ from tests.serving.endpoint import Endpoint, ServeProcess, given_endpoint
 
 
 @pytest.fixture(scope="session")
-def endpoint(request, tmp_path_factory):
-    """What the conformance tests ask; the development server runs as `rll serve` starts it."""
-    endpoint = given_endpoint()
-    if endpoint is not None:
-        yield endpoint
-        return
-    exported, run_folder, pictures = map(request.getfixturevalue, ("exported", "run_folder", "pictures"))
+def served(exported, run_folder, pictures, tmp_path_factory):
+    """A folder of versions with a gallery, and the development server as `rll serve` starts it."""
     folder = tmp_path_factory.mktemp("served")
     gallery = tmp_path_factory.mktemp("gallery") / "gallery.npz"
     rll("embed", exported, "--data", f"folder:{pictures}", "--to", gallery)
     rll("export", run_folder, "--to", folder, "--gallery", gallery, "--top", 4)
-    ports = ("--rest-port", 0, "--grpc-port", 0)
-    with ServeProcess(folder, *ports, path=tmp_path_factory.mktemp("nothing")) as server:
+    path = tmp_path_factory.mktemp("path")
+    docker = path / "docker"
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    with ServeProcess(folder, "--port", 0, "--grpc-port", 0, path=path) as server:
         assert server.announced, "\n".join(server.lines)
-        yield Endpoint(*server.announced.groups(), "rll_tf", folder)
+        yield folder, server
         # With connections still open: no thread may be torn down within TensorFlow.
         assert server.end() == 0, "\n".join(server.lines)
+        assert server.lines[-1] == "rll serve: ended"
+
+
+@pytest.fixture(scope="session")
+def endpoint(request):
+    """What the conformance tests ask."""
+    endpoint = given_endpoint()
+    if endpoint is None:
+        folder, server = request.getfixturevalue("served")
+        endpoint = Endpoint(*server.announced.groups(), "rll_tf", folder)
+    return endpoint

@@ -61,6 +61,11 @@ class Endpoint:
         response = HTTP.request("POST", f"{self.url}/v1/models/{self.model}{suffix}", body=content)
         return response.status, json.loads(response.data)
 
+    def require_gallery(self):
+        """Leave the test out unless the served model has a gallery."""
+        if "search" not in self.get("/metadata")[1]["metadata"]["signature_def"]["signature_def"]:
+            pytest.skip("the served model has no gallery")
+
     def version(self):
         """The version that answers."""
         _, answer = self.get("/metadata")

@@ -5,6 +5,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from serving.client import RequestError
-from tests.conftest import rll
+from tests.conftest import ROOT, rll
 from tests.serving.endpoint import GOOD, HTTP, PICTURES, TOLERANCE, b64, encoded, predict_call
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rest", "grpc"])
@@ -40,9 +41,8 @@ def test_pixels_are_embedded_too(endpoint, transport):
 @TRANSPORTS
 def test_search_equals_the_artefact_in_this_process(endpoint, transport):
     """Rows, labels, names and distances of the packed gallery."""
+    endpoint.require_gallery()
     with endpoint.client(transport, batch_size=8) as client:
-        if "search" not in client.metadata():
-            pytest.skip("the served model has no gallery")
         answered = client.search(PICTURES)
     wanted = endpoint.artefact.search(PICTURES)
     assert answered.ids.dtype == answered.labels.dtype == np.int64
@@ -75,6 +75,7 @@ def test_rll_embed_writes_the_same_file(endpoint, transport, words, pictures, tm
 @pytest.mark.parametrize(("transport", "has_gallery_file"), [("rest", False), ("grpc", True)])
 def test_rll_search_prints_the_same(endpoint, transport, has_gallery_file, pictures, tmp_path, capfd):
     """With MODEL and with --endpoint, in the packed gallery and in a file's."""
+    endpoint.require_gallery()
     queries = sorted(pictures.rglob("*.png"))[::10]
     words = ["--top", 3]
     if has_gallery_file:
@@ -145,6 +146,7 @@ def test_rows_and_columns(endpoint):
 
 def test_several_outputs_come_by_name(endpoint):
     """Search answers in rows of all outputs, or in columns; names of files as strings, not in base64."""
+    endpoint.require_gallery()
     wanted = endpoint.artefact.search([GOOD, PICTURES[1]])
     values = [b64(GOOD), b64(PICTURES[1])]
     status, rows = endpoint.post({"instances": values, "signature_name": "search"})
@@ -172,6 +174,26 @@ def test_curl_gets_the_embedding(endpoint, tmp_path):
     np.testing.assert_allclose(json.loads(process.stdout)["predictions"], wanted, atol=TOLERANCE)
 
 
+def test_the_readmes_python_asks_it(endpoint, tmp_path, monkeypatch):
+    """The block as it stands, but for the address and the model's name."""
+    endpoint.require_gallery()
+    (block,) = re.findall(
+        r"```python\n([^`]*EmbeddingClient[^`]*)```", (ROOT / "README.md").read_text("utf-8")
+    )
+    address = f'"{endpoint.url}", "{endpoint.model}"'
+    assert '"http://127.0.0.1:8501"' in block
+    (tmp_path / "pictures" / "others").mkdir(parents=True)
+    for number, picture in enumerate(PICTURES[:3]):
+        (tmp_path / "pictures" / "others" / f"{number}.jpg").write_bytes(picture)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(block.replace('"http://127.0.0.1:8501"', address), names)
+    for name, level in [("embeddings", None), ("low", "low")]:
+        wanted = endpoint.artefact.embed(PICTURES[:3], level)
+        np.testing.assert_allclose(names[name], wanted, atol=TOLERANCE)
+    assert names["found"].ids.shape == endpoint.artefact.search(PICTURES[:2]).ids.shape
+
+
 @TRANSPORTS
 def test_a_picture_above_4_mb(endpoint, transport):
     """The 4 MB at which gRPC stops by itself do not stop it."""
@@ -190,6 +212,7 @@ def test_a_grpc_answer_tells_what_answered(endpoint):
     spec = stub.Predict(request, timeout=60).model_spec
     assert (spec.name, spec.version.value) == (endpoint.model, endpoint.version())
     assert spec.signature_name == "serving_default"
+    endpoint.require_gallery()
     request.model_spec.signature_name = "search"
     request.output_filter.extend(["ids", "paths"])
     response = stub.Predict(request, timeout=60)

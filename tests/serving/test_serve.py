@@ -1,16 +1,13 @@
 """`rll serve`: which server it starts, with which words, and how it ends."""
 
-import json
 import os
 import signal
 import socket
-import urllib.request
 
 import pytest
 
-from serving.client import EmbeddingClient
 from serving.serve import IMAGE, Service, container_command
-from tests.serving.endpoint import GOOD, ServeProcess
+from tests.serving.endpoint import ServeProcess
 from trainers import cli
 
 # Fakes of the two programs: they write their words where the tests look, and then wait as a server does.
@@ -19,7 +16,6 @@ RECORD = """#!/bin/sh
 for word; do printf '%s\\n' "$word"; done > "$(cd "${0%/*}" && pwd)/${0##*/}.words"
 """
 WAIT = 'trap "exit 0" TERM\nwhile :; do read -r _ < FIFO; done\n'
-ANNOUNCED = r"at (http://\S+) and (grpc://[^;\s]+); Ctrl-C ends it"
 
 
 def write_program(folder, name, script):
@@ -131,26 +127,20 @@ def test_the_containers_words(model, tmp_path):
     assert words[words.index(IMAGE) :].count("--batching_parameters_file=/batching.pbtxt") == 1
 
 
-def test_the_development_server_comes_last(exported, path):
-    """It says why, answers by REST and gRPC, and ends with one line and status 0 while callers are there."""
-    write_program(path, "docker", "#!/bin/sh\nexit 1\n")
-    words = (exported, "--port", 0, "--grpc-port", 0)
-    with ServeProcess(*words, path=path, until=ANNOUNCED) as server:
-        assert server.announced, server.lines
-        url, grpc_url = server.announced.groups()
-        assert url.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(f"{url}/v1/models/rll_tf") as response:
-            assert json.load(response)["model_version_status"][0]["state"] == "AVAILABLE"
-        with EmbeddingClient(url) as by_rest, EmbeddingClient(grpc_url) as by_grpc:
-            assert by_rest.embed([GOOD]).tolist() == by_grpc.embed([GOOD]).tolist()
-            assert server.end() == 0
-            assert not by_rest.is_ready()
-    assert server.lines[0] == (
+def test_the_development_server_comes_last(served):
+    """It says why, which version answers and where: on this machine alone. The fixture sees how it ends."""
+    folder, server = served
+    why, version, where = server.lines[:3]
+    assert why == (
         "rll serve: tensorflow_model_server is not on the path and Docker does not answer: "
         "this is the development server, not for production"
     )
-    assert server.lines[-1] == "rll serve: ended"
-    assert len(server.lines) == 4  # and the version that answers, and where
+    assert version == "rll serve: version 1 answers (6 warm-up requests)"
+    assert (folder / "1").is_dir()
+    url, grpc_url = server.announced.groups()
+    assert where == f"rll serve: rll_tf at {url} and {grpc_url}; Ctrl-C ends it"
+    assert url.startswith("http://127.0.0.1:")
+    assert grpc_url.startswith("grpc://127.0.0.1:")
 
 
 def refused(capfd, *arguments):
