@@ -42,11 +42,11 @@ class _Queue:
 class Batcher:
     """Runs requests of one version, one signature, the same outputs and the same shapes together.
 
-    A batch is run as soon as it holds `max_batch_size` rows, or its first request has waited for
-    `batch_timeout_micros`, and one of `num_batch_threads` threads is free. With more than
-    `max_enqueued_batches` batches waiting, further requests are refused as UNAVAILABLE. A request that alone
-    is larger than a batch is run by itself, as with `enable_large_batch_splitting`. Other parameters change
-    nothing here.
+    A batch is run as soon as it holds `max_batch_size` rows (with `enable_large_batch_splitting`,
+    `max_execution_batch_size`), or its first request has waited for `batch_timeout_micros`, and one of
+    `num_batch_threads` threads is free. With more than `max_enqueued_batches` batches waiting, further
+    requests are refused as UNAVAILABLE, one of more than `max_batch_size` rows as INVALID_ARGUMENT. What
+    TensorFlow Serving would split is run whole, by itself. Other parameters change nothing here.
 
     Where the graph refuses a batch, its requests are run one by one, so that each gets its own answer.
     (TensorFlow Serving answers all of them with the error.)
@@ -62,7 +62,9 @@ class Batcher:
                 raise ValueError(f"batching parameters: {field} must be positive; got {value}")
             return int(value)
 
-        self._max_batch = number("max_batch_size", MAX_BATCH_SIZE)
+        self._largest = self._max_batch = number("max_batch_size", MAX_BATCH_SIZE)
+        if parameters.enable_large_batch_splitting.value:
+            self._max_batch = number("max_execution_batch_size", self._largest)
         self._timeout_s = number("batch_timeout_micros", TIMEOUT_MICROS) / 1e6
         self._most_waiting = number("max_enqueued_batches", MAX_ENQUEUED_BATCHES) * self._max_batch
         self._queues: dict[Any, _Queue] = {}
@@ -91,6 +93,11 @@ class Batcher:
                 f"got shapes {', '.join(str(value.shape) for value in inputs.values())}"
             )  # fmt: skip
         task = _Task(inputs, sizes.pop(), time.monotonic(), concurrent.futures.Future())
+        if task.size > self._largest:
+            raise RefusalError(
+                INVALID_ARGUMENT,
+                f"Task size {task.size} is larger than maximum input batch size {self._largest}",
+            )
         # The version is part of the key by identity: its number may come again with another model.
         shapes = tuple(sorted((name, value.dtype.str, value.shape[1:]) for name, value in inputs.items()))
         key = (id(servable), signature, wanted, shapes)
