@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Rows times columns of a block chosen by itself: 16 MB of float32, which caches hold.
-_BLOCK_ENTRIES = 2**22
+# Rows times columns of a block chosen by itself: 8 MB of float32, which caches hold.
+_BLOCK_ENTRIES = 2**21
 # A block size that means one block, however many queries there are.
 ALL = 0
 # Fewer rows make the matrix products slow.
@@ -24,47 +24,52 @@ def rows_at_a_time(gallery: tf.Tensor, block_size: int | None = None) -> int | t
 
 
 def in_blocks(
-    function: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
+    function: Callable[[tf.Tensor, int | tf.Tensor], tuple[tf.Tensor, ...]],
     types: tuple[tf.DType, ...],
     first: tf.Tensor,
     count: int | tf.Tensor,
     block: int | tf.Tensor,
 ) -> tuple[tf.Tensor, ...]:
-    """Apply `function` to the indices `first` to `first + count`, at most `block` of them at a time.
+    """Apply `function` to the rows `first` to `first + count`, at most `block` of them at a time.
 
     Args:
-        function: takes indices [B] and returns arrays [B, ...].
+        function: takes the first row and the number of rows B, and returns arrays [B, ...].
         types: the types of these arrays.
-        first: int32 scalar, the first index.
-        count: how many indices.
+        first: int32 scalar, the first row.
+        count: how many rows.
         block: how many at a time at most, or `ALL`.
 
     Returns:
         The arrays of all blocks, concatenated: [count, ...].
     """
     if isinstance(block, int) and block == ALL:
-        return function(first + tf.range(count))
+        return function(first, count)
     static = isinstance(count, int) and isinstance(block, int)
     larger = max if static else tf.maximum
     blocks = larger(-(-count // block), 1)
     if static and blocks == 1:
-        return function(first + tf.range(count))
-    # As few blocks as may be, of one length; the last repeats the last query and is cut.
+        return function(first, count)
+    # As few blocks as may be, of one length; the last begins early and repeats some rows.
     length = -(-count // blocks)
+    before_last = (blocks - 1) * length
 
     def one_block(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return function(first + tf.minimum(number * length + tf.range(length), count - 1))
+        return function(first + tf.minimum(number * length, count - length), length)
+
+    def joined(array: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(array[:-1], tf.concat([[before_last], tf.shape(array)[2:]], axis=0))
+        return tf.concat([rows, array[-1, length - (count - before_last) :]], axis=0)
 
     # One after another: side by side, they would need the memory of several.
     arrays = tf.map_fn(one_block, tf.range(blocks), fn_output_signature=types, parallel_iterations=1)
-    return tuple(
-        tf.reshape(each, tf.concat([[blocks * length], tf.shape(each)[2:]], axis=0))[:count]
-        for each in arrays
-    )
+    return tuple(joined(each) for each in arrays)
 
 
-def pair_masks(labels: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which pairs are positive (the query itself is not) and which are negative: two [Q, N] bool."""
-    same = tf.gather(labels, indices)[:, None] == labels[None, :]
-    other = indices[:, None] != tf.range(tf.shape(labels)[0])[None, :]
+def pair_masks(labels: tf.Tensor, start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which pairs of the rows from `start` are positive (the row itself is not), which negative.
+
+    Two [rows, N] bool.
+    """
+    same = tf.slice(labels, [start], [rows])[:, None] == labels[None, :]
+    other = (start + tf.range(rows))[:, None] != tf.range(tf.shape(labels)[0])[None, :]
     return same & other, ~same

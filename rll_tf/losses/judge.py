@@ -12,10 +12,18 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from rll_tf.losses.blocks import in_blocks, pair_masks, rows_at_a_time
-from rll_tf.losses.pairwise import RESOLUTION, centred, differences, product, squared_distances, unit_length
+from rll_tf.losses.pairwise import (
+    RESOLUTION,
+    centred,
+    differences,
+    product,
+    row_sums,
+    squared_distances,
+)
 from rll_tf.losses.variants import Parameters
 
 # exp(-T d) with d below the bound needs no larger reference while T times the bound is below this:
@@ -58,6 +66,7 @@ class Rows(NamedTuple):
     distances: tf.Tensor  # in units
     positive: tf.Tensor  # bool: another embedding of the query's class
     negative: tf.Tensor  # bool: an embedding of another class
+    uncertain: tf.Tensor  # bool: the result may depend on the rounding of this distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,41 +108,37 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
         numbers: [5] float64, `Parameters.numbers`.
         form: which operations, and in what dtype and blocks.
     """
-    unit = unit_length(gallery.embeddings)
-    centre = centred(gallery.embeddings, unit, form.dtype)
+    centre = centred(gallery.embeddings, form.dtype)
+    unit = centre.unit
     terms = _terms(numbers, unit, form.dtype)
 
-    def judge_block(indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        queries = tf.gather(centre, indices)
-        rows, uncertain = _rows(queries, centre, pair_masks(gallery.labels, indices), terms)
-        values, coefficients, log_weights = _judge_rows(rows, terms, form)
-        pulled = product(coefficients, centre)
-        directions = tf.reduce_sum(coefficients, axis=1)[:, None] * queries - pulled
-        return values, directions, log_weights, uncertain
+    def judge_block(start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
+        distances = squared_distances(centre, start, rows)
+        block = _rows(*distances, pair_masks(gallery.labels, start, rows), terms)
+        values, coefficients, log_weights = _judge_rows(block, terms, form)
+        queries = tf.slice(centre.vectors, [start, 0], [rows, tf.shape(centre.vectors)[1]])
+        pulled = product(coefficients, centre.vectors)
+        directions = row_sums(coefficients)[:, None] * queries - pulled
+        return values, directions, log_weights
 
-    *results, uncertain = in_blocks(
-        judge_block,
-        (tf.float64, form.dtype, tf.float64, tf.bool),
-        gallery.first,
-        count,
-        rows_at_a_time(gallery.embeddings, form.block_size),
+    judged = Judgement(
+        *in_blocks(
+            judge_block,
+            (tf.float64, form.dtype, tf.float64),
+            gallery.first,
+            count,
+            rows_at_a_time(gallery.embeddings, form.block_size),
+        )
     )
-    judged = _judge_again(
-        Judgement(*results), uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form)
-    )
-    # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss.
-    poison = 0.0 * tf.reduce_sum(centre)
-    scale = tf.cast(unit, tf.float64)
-    values, directions = judged.values * scale + tf.cast(poison, tf.float64), judged.directions + poison
+    # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss. The
+    # directions hold NaN then by themselves, through the mean.
+    poison = 0.0 * tf.reduce_sum(centre.norms)
+    uncertain = tf.math.is_nan(judged.values) & ~tf.math.is_nan(poison)
+    judged = _judge_again(judged, uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form))
+    values, directions = judged.values * unit + tf.cast(poison, tf.float64), judged.directions
     if form.squared:
-        values, directions = values * scale, directions * tf.cast(unit, form.dtype)
+        values, directions = values * unit, directions * tf.cast(unit, form.dtype)
     return Judgement(values, tf.cast(directions, gallery.embeddings.dtype), judged.log_weights)
-
-
-@functools.lru_cache(maxsize=64)
-def traced_judge(form: Form) -> Callable[[Gallery, tf.Tensor, tf.Tensor], Judgement]:
-    """`judge` as a graph, which spares the time Python takes for each of its operations."""
-    return tf.function(functools.partial(judge, form=form), reduce_retracing=True)
 
 
 @functools.lru_cache(maxsize=64)
@@ -144,30 +149,27 @@ def compiled_judge(form: Form) -> Callable[[Gallery, tf.Tensor, tf.Tensor], Judg
 
 def _terms(numbers: tf.Tensor, unit: tf.Tensor, dtype: tf.DType) -> Terms:
     """The five numbers of `Parameters.numbers` in units and in `dtype`."""
-    unit, largest = tf.cast(unit, tf.float64), dtype.max * _HEADROOM
+    largest = dtype.max * _HEADROOM
     positive_bound, negative_bound, positive_temperature, temperature, balance = tf.unstack(numbers, 5)
     bounds = (tf.minimum(each / unit, largest) for each in (positive_bound, negative_bound))
     slopes = (tf.minimum(each * unit, largest) for each in (positive_temperature, temperature))
     return Terms(*(tf.cast(each, dtype) for each in (*bounds, *slopes, balance)))
 
 
-def _rows(
-    queries: tf.Tensor, centre: tf.Tensor, masks: tuple[tf.Tensor, tf.Tensor], terms: Terms
-) -> tuple[Rows, tf.Tensor]:
-    """Distances from a matrix product, and [Q] bool: rows whose result may depend on their rounding.
+def _rows(squares: tf.Tensor, norms: tf.Tensor, masks: tuple[tf.Tensor, tf.Tensor], terms: Terms) -> Rows:
+    """Distances from their squares [Q, N], and which of them are uncertain.
 
-    Those are rows with a pair nearer than the product resolves and, in float64, with a pair on a bound
-    itself. A positive too near to resolve, but within its bound in any case, is harmless.
+    Those are pairs nearer than the product resolves and, in float64, pairs on a bound itself. A positive
+    too near to resolve, but within its bound in any case, is harmless.
     """
     positive, negative = masks
-    squares, norms = squared_distances(queries, centre)
-    doubt = RESOLUTION[centre.dtype] * norms
+    doubt = RESOLUTION[squares.dtype] * norms
     harmless = positive & (2.0 * doubt < tf.square(tf.maximum(terms.positive_bound, 0.0)))
     uncertain = (squares < doubt) & (positive | negative) & ~harmless
-    if centre.dtype == tf.float64:
+    if squares.dtype == tf.float64:
         uncertain |= positive & (tf.abs(squares - tf.square(terms.positive_bound)) < doubt)
         uncertain |= negative & (tf.abs(squares - tf.square(terms.negative_bound)) < doubt)
-    return Rows(tf.sqrt(squares), positive, negative), tf.reduce_any(uncertain, axis=1)
+    return Rows(tf.sqrt(squares), positive, negative, uncertain)
 
 
 def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -175,7 +177,8 @@ def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Ten
 
     The positive and the negative part are one formula. With e_ij = d_ij - b for a positive and b - d_ij
     for a negative (b its bound), mined pairs are those with e_ij > 0, their shares s_ij are the softmax
-    of T e_ij over them, and the part is sum_j s_ij e_ij.
+    of T e_ij over them, and the part is sum_j s_ij e_ij. An uncertain pair makes L_i NaN, which spares a
+    pass over all pairs that looks for one.
     """
     distances = rows.distances
     outside, inside = distances - terms.positive_bound, terms.negative_bound - distances
@@ -194,7 +197,8 @@ def _judge_rows(rows: Rows, terms: Terms, form: Form) -> tuple[tf.Tensor, tf.Ten
         scale = tf.maximum(terms.negative_bound, scale)
         outside *= (0.5 / scale) * (distances + terms.positive_bound)
         inside *= (0.5 / scale) * (distances + terms.negative_bound)
-    values = tf.reduce_sum(pull * outside + push * inside, axis=1)
+    nan = tf.constant(np.nan, distances.dtype)
+    values = row_sums(tf.where(rows.uncertain, nan, pull * outside + push * inside))
     values = tf.cast(values, tf.float64) * tf.cast(scale, tf.float64)
     coefficients = pull - push
     if not form.squared:  # u_ij = (f_i - f_j) / d_ij, 0 where d_ij = 0
@@ -217,7 +221,7 @@ def _shares(
             reference = tf.reduce_max(tf.where(mined, excess, 0.0), axis=1, keepdims=True)
         weights = tf.where(mined, tf.exp(slope * (excess - reference)), 0.0)
         shift = tf.reshape(slope * reference, [-1])
-    total = tf.reduce_sum(weights, axis=1)
+    total = row_sums(weights)
     scale = tf.math.divide_no_nan(tf.ones_like(total), total)
     return weights * scale[:, None], shift + tf.math.log(total)
 
@@ -235,8 +239,12 @@ def _judge_again(
             for each, new in zip(state, (*exactly(row), [False]), strict=True)
         ]
 
-    *results, _ = tf.while_loop(lambda *state: tf.reduce_any(state[-1]), replace, [*judged, uncertain])
-    return Judgement(*results)
+    def loop() -> Judgement:
+        state = tf.while_loop(lambda *state: tf.reduce_any(state[-1]), replace, [*judged, uncertain])
+        return Judgement(*state[:-1])
+
+    # Without the condition XLA would prepare every batch for the loop, which hardly any needs.
+    return tf.cond(tf.reduce_any(uncertain), loop, lambda: judged)
 
 
 def _exact_row(
@@ -245,7 +253,8 @@ def _exact_row(
     """The judgement of one query, from differences in float64."""
     index = gallery.first + row
     apart = differences(gallery.embeddings[index], gallery.embeddings, unit)
-    rows = Rows(tf.norm(apart, axis=1)[None, :], *pair_masks(gallery.labels, index[None]))
+    distances = tf.norm(apart, axis=1)[None, :]
+    rows = Rows(distances, *pair_masks(gallery.labels, index, 1), tf.zeros_like(distances, tf.bool))
     values, coefficients, log_weights = _judge_rows(rows, _terms(numbers, unit, tf.float64), form)
     return Judgement(values, tf.cast(tf.matmul(coefficients, apart), form.dtype), log_weights)
 

@@ -20,6 +20,9 @@ class RankedListLoss(keras.losses.Loss):
     collide. One value a query then goes through Keras's own weighting, reduction and scaling for
     distribution, so that `sample_weight` and every `reduction` mean what they mean elsewhere.
 
+    Labels that are strings work wherever TensorFlow carries them; `fit` under a strategy of several
+    replicas does not, because Keras averages its first batch: give integer ids there.
+
     Args:
         alpha, margin, temperature, variant, positive_temperature, balance, block_size, global_gallery:
             as for `ranked_list_loss`.

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rll_tf.losses.batch import as_batch, comparable, labels_from_keras
 from rll_tf.losses.blocks import in_blocks, pair_masks, rows_at_a_time
-from rll_tf.losses.pairwise import centred, squared_distances, unit_length
+from rll_tf.losses.pairwise import centred, squared_distances
 from rll_tf.losses.replicas import gather_batch
 from rll_tf.losses.variants import Parameters
 
@@ -45,16 +45,15 @@ def mined_counts(
     if global_gallery:
         gallery_labels, gallery, first = gather_batch(labels, embeddings)
     gallery_labels, gallery = comparable(gallery_labels), tf.stop_gradient(gallery)
-    unit = unit_length(gallery)
-    centre = centred(gallery, unit, tf.float32)
+    centre = centred(gallery, tf.float32)
     beyond, within = (
-        tf.cast(bound / tf.cast(unit, tf.float64), tf.float32)
+        tf.cast(bound / centre.unit, tf.float32)
         for bound in (parameters.positive_bound, parameters.negative_bound)
     )
 
-    def count(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        positive, negative = pair_masks(gallery_labels, indices)
-        distances = tf.sqrt(squared_distances(tf.gather(centre, indices), centre)[0])
+    def count(start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        positive, negative = pair_masks(gallery_labels, start, rows)
+        distances = tf.sqrt(squared_distances(centre, start, rows)[0])
         mined = positive & (distances > beyond), negative & (distances < within)
         return tuple(tf.reduce_sum(tf.cast(each, tf.float32), axis=1) for each in mined)
 

@@ -2,63 +2,81 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
-# Embeddings whose largest entry lies outside 2^-40 .. 2^40 are divided by it first: the squares of
-# larger or smaller numbers leave the range of float32.
-_LARGEST_ENTRY = 2.0**40
+# Embeddings whose largest squared norm lies outside 2^-80 .. 2^80 are divided by their largest entry: the
+# squares of larger or smaller numbers leave the range of float32.
+_LARGEST_SQUARE = 2.0**80
+# Not divided by less than this, whose reciprocal is finite.
+_SMALLEST_UNIT = {tf.float32: 2.0**-126, tf.float64: 2.0**-1022}
+# So many embeddings show well enough where all lie.
+_SAMPLE = 64
 
 # Where d² is below this share of |x_i|² + |x_j|², the rounding of a matrix product (2^-24 in float32,
 # 2^-53 in float64, relative to the norms) shows in d, and the pair is computed from differences.
 RESOLUTION = {tf.float32: 2.0**-10, tf.float64: 2.0**-30}
 
 
-def unit_length(embeddings: tf.Tensor) -> tf.Tensor:
-    """The length that embeddings are divided by so that their squares stay finite: nearly always 1.
+class Centred(NamedTuple):
+    """Embeddings as distances are computed from them."""
+
+    vectors: tf.Tensor  # [N, D] in units, about 0
+    norms: tf.Tensor  # [N]: their squared norms
+    unit: tf.Tensor  # float64 scalar: the length that the embeddings were divided by
+
+
+def centred(embeddings: tf.Tensor, dtype: tf.DType) -> Centred:
+    """Embeddings in `dtype` about 0 and in units, in which their squares are finite: nearly always 1.
+
+    Distances do not change when a vector is taken away from all, but embeddings that share a large
+    offset lose no digits to it then. Taken away is the first embedding plus the mean difference of a
+    sample from it, so that a collapsed batch becomes exactly 0.
 
     Args:
         embeddings: [N, D] float32 or float64.
-
-    Returns:
-        A positive scalar of the same dtype.
-    """
-    largest = tf.reduce_max(tf.abs(embeddings))
-    extreme = (largest > _LARGEST_ENTRY) | ((largest < 1.0 / _LARGEST_ENTRY) & (largest > 0.0))
-    return tf.where(extreme & tf.math.is_finite(largest), largest, tf.ones_like(largest))
-
-
-def centred(embeddings: tf.Tensor, unit: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Embeddings in `dtype`, divided by `unit`, their mean taken away.
-
-    Distances do not change, but embeddings that share a large offset lose no digits to it. The mean of
-    N equal float32 rows is exact in float64, so a collapsed batch becomes exactly 0.
-
-    Args:
-        embeddings: [N, D] float32 or float64.
-        unit: scalar, the same dtype.
         dtype: float32 or float64.
-
-    Returns:
-        [N, D] `dtype`.
     """
-    scaled = tf.cast(embeddings / unit, dtype)
-    return scaled - tf.cast(tf.reduce_mean(tf.cast(scaled, tf.float64), axis=0), dtype)
+
+    def divided() -> Centred:
+        largest = tf.reduce_max(tf.abs(embeddings))
+        usable = tf.math.is_finite(largest) & (largest > 0.0)
+        unit = tf.maximum(tf.where(usable, largest, tf.ones_like(largest)), _SMALLEST_UNIT[largest.dtype])
+        vectors, norms = _about_zero(tf.cast(embeddings / unit, dtype))
+        return Centred(vectors, norms, tf.cast(unit, tf.float64))
+
+    vectors, norms = _about_zero(tf.cast(embeddings, dtype))
+    largest = tf.reduce_max(norms)
+    ordinary = (largest < _LARGEST_SQUARE) & (largest > 1.0 / _LARGEST_SQUARE)
+    whole = Centred(vectors, norms, tf.ones([], tf.float64))
+    return Centred(*tf.cond(ordinary, lambda: whole, divided))
 
 
-def squared_distances(queries: tf.Tensor, gallery: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Squared Euclidean distances by one matrix product: d²_ij = |q_i|² + |g_j|² - 2 q_i·g_j.
+def _about_zero(vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """[N, D] about 0, and its squared norms [N]."""
+    sample = vectors[:: max((vectors.shape[0] or 1) // _SAMPLE, 1)][:_SAMPLE]
+    first = tf.reduce_sum(sample[:1], axis=0)
+    vectors -= first + tf.reduce_mean(sample - first, axis=0)
+    return vectors, row_sums(tf.square(vectors))
+
+
+def squared_distances(
+    gallery: Centred, start: tf.Tensor, rows: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Squared Euclidean distances of some rows to all by one product: d²_ij = |x_i|² + |x_j|² - 2 x_i·x_j.
 
     Args:
-        queries: [Q, D] float32 or float64.
-        gallery: [N, D], the same dtype.
+        gallery: N embeddings.
+        start: int32 scalar, the first of the rows.
+        rows: Q, how many.
 
     Returns:
-        d² [Q, N], not below 0, and |q_i|² + |g_j|² [Q, N], which its rounding error is relative to.
+        d² [Q, N], not below 0, and |x_i|² + |x_j|² [Q, N], which its rounding error is relative to.
     """
-    query_norms = tf.reduce_sum(tf.square(queries), axis=1)
-    gallery_norms = tf.reduce_sum(tf.square(gallery), axis=1)
-    norms = query_norms[:, None] + gallery_norms[None, :]
-    return tf.maximum(norms - 2.0 * product(queries, gallery, transpose_b=True), 0.0), norms
+    queries = tf.slice(gallery.vectors, [start, 0], [rows, tf.shape(gallery.vectors)[1]])
+    sums = tf.slice(gallery.norms, [start], [rows])[:, None] + gallery.norms[None, :]
+    return tf.maximum(sums - 2.0 * product(queries, gallery.vectors, transpose_b=True), 0.0), sums
 
 
 def differences(query: tf.Tensor, gallery: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:
@@ -67,12 +85,11 @@ def differences(query: tf.Tensor, gallery: tf.Tensor, unit: tf.Tensor) -> tf.Ten
     Args:
         query: [D] float32 or float64.
         gallery: [N, D], the same dtype.
-        unit: scalar, the same dtype.
+        unit: float64 scalar.
 
     Returns:
         [N, D] float64.
     """
-    unit = tf.cast(unit, tf.float64)
     return tf.cast(query, tf.float64)[None, :] / unit - tf.cast(gallery, tf.float64) / unit
 
 
@@ -98,10 +115,22 @@ def product(a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
     return tf.add_n([tf.matmul(left, right, transpose_b=transpose_b) for left, right in parts])
 
 
+def row_sums(array: tf.Tensor) -> tf.Tensor:
+    """The sums of the rows of [Q, N] float32 or float64: [Q].
+
+    On CPUs as a product with ones: XLA's own sums take twice as long there.
+    """
+    if _has_gpu():
+        return tf.reduce_sum(array, axis=1)
+    return tf.linalg.matvec(array, tf.ones([tf.shape(array)[1]], array.dtype))
+
+
 def _tensor_float_32() -> bool:
-    return tf.config.experimental.tensor_float_32_execution_enabled() and bool(
-        tf.config.list_logical_devices("GPU")
-    )
+    return tf.config.experimental.tensor_float_32_execution_enabled() and _has_gpu()
+
+
+def _has_gpu() -> bool:
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def _leading_bits(x: tf.Tensor) -> tf.Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from rll_tf.losses.batch import as_batch, comparable
 from rll_tf.losses.blocks import ALL
-from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, traced_judge
+from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, judge
 from rll_tf.losses.replicas import gather_batch, gather_values
 from rll_tf.losses.variants import Parameters, check_block_size
 
@@ -96,6 +98,23 @@ def ranked_list_loss(
     parameters = Parameters(alpha, margin, temperature, variant, positive_temperature, balance)
     check_block_size(block_size)
     labels, embeddings = as_batch(labels, embeddings)
+    replica = tf.distribute.get_replica_context()
+    if not tf.executing_eagerly() or replica is None or replica.num_replicas_in_sync > 1:
+        return _loss(labels, embeddings, parameters, block_size, global_gallery)
+    values = _traced_loss(parameters, block_size)(labels, embeddings)
+    if not bool(tf.reduce_all(tf.math.is_finite(values))):
+        raise ValueError("embeddings must be finite: got NaN or infinity")
+    return values
+
+
+def _loss(
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    parameters: Parameters,
+    block_size: int | None,
+    global_gallery: bool,
+) -> tf.Tensor:
+    """The values [N] of a checked batch, with their gradient."""
     gallery = Gallery(labels, tf.stop_gradient(embeddings), tf.zeros([], tf.int32))
     if global_gallery:
         gallery = Gallery(*gather_batch(labels, gallery.embeddings))
@@ -114,10 +133,17 @@ def ranked_list_loss(
         directions = tf.cast(directions, queries.dtype)
         return values, lambda upstream: _chain(upstream, directions, queries)
 
-    values = loss(embeddings)
-    if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(values))):
-        raise ValueError("embeddings must be finite: got NaN or infinity")
-    return values
+    return loss(embeddings)
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_loss(parameters: Parameters, block_size: int | None) -> Callable[..., tf.Tensor]:
+    """`_loss` as a graph for eager callers, which spares them its operations one by one."""
+
+    def loss(labels: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return _loss(labels, embeddings, parameters, block_size, global_gallery=False)
+
+    return tf.function(loss, reduce_retracing=True)
 
 
 def _judge(
@@ -131,9 +157,7 @@ def _judge(
     large_form = Form.of(parameters, block_size, tf.float64 if wide else tf.float32)
 
     def small() -> Judgement:
-        # Eagerly the length is a tensor, so that one graph serves all lengths.
-        queries = tf.constant(count) if tf.executing_eagerly() else count
-        return traced_judge(small_form)(gallery, queries, numbers)
+        return judge(gallery, count, numbers, small_form)
 
     def large() -> Judgement:
         return compiled_judge(large_form)(gallery, count, numbers)

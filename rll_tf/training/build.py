@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import keras
 
-from rll_tf.losses import RankedListLoss
+from rll_tf.losses import NegativeShare, PositiveShare, RankedListLoss
 from rll_tf.models import embedding_model, find_backbone, freeze_batch_norm, load_pretrained
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.settings import Settings
@@ -44,7 +44,12 @@ def build(settings: Settings) -> keras.Model:
     if settings.freeze_batch_norm:
         freeze_batch_norm(model)
     # XLA makes a step of these convolutions slower on a CPU.
-    model.compile(_optimizer(settings, new_layers), _losses(settings), jit_compile=settings.jit)
+    model.compile(
+        _optimizer(settings, new_layers),
+        _losses(settings),
+        metrics=_mined(settings),
+        jit_compile=settings.jit,
+    )
     return model
 
 
@@ -68,6 +73,15 @@ def _optimizer(settings: Settings, new_layers: list[str]) -> CaffeSGD:
 def _losses(settings: Settings) -> dict[str, RankedListLoss]:
     numbers = (settings.alpha, settings.margin, settings.temperature)
     return {level: RankedListLoss(*numbers, variant=settings.variant) for level in settings.levels}
+
+
+def _mined(settings: Settings) -> dict[str, list[keras.metrics.Metric]]:
+    """Which share of the queries still has something to learn from."""
+    numbers = (settings.alpha, settings.margin)
+    return {
+        level: [each(*numbers, variant=settings.variant) for each in (PositiveShare, NegativeShare)]
+        for level in settings.levels
+    }
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ Metrics = dict[str, dict[str, float]]
 
 
 class StepLog(keras.callbacks.Callback):
-    """Writes each step's own loss to `steps.jsonl` and ends training after `steps`.
+    """Writes each step's losses and shares of mined queries to `steps.jsonl`; ends training after `steps`.
 
     Keras reports the mean over the epoch so far; the meters are set back before each step, so that a line
     (and the progress bar) tells what this batch did.
@@ -25,7 +25,7 @@ class StepLog(keras.callbacks.Callback):
     def __init__(self, run: Run, first_step: int, steps: int) -> None:
         super().__init__()
         self.run, self.step, self.steps = run, first_step, steps
-        self.losses: list[float] = []
+        self.rows: list[dict[str, float]] = []
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the meters back."""
@@ -37,9 +37,16 @@ class StepLog(keras.callbacks.Callback):
         values = {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(values["loss"]):
             raise ValueError(f"the loss is {values['loss']} at step {self.step}: lower learning_rate")
-        self.losses.append(values["loss"])
+        self.rows.append(values)
         append_line(self.run.steps_file, {"step": self.step, **values})
+        _drop_shares(logs)
         self.model.stop_training = self.step >= self.steps
+
+    def epoch_means(self) -> dict[str, Any]:
+        """The mean loss of the steps since the last call, and by level the mean shares of mined queries."""
+        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.rows[0]}
+        self.rows.clear()
+        return {"loss": means["loss"], "mined": {name: means[name] for name in filter(_is_share, means)}}
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -71,8 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Validate and save."""
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.log.step}
         row["updates"] = int(self.model.optimizer.iterations)
-        row["loss"] = sum(self.log.losses) / len(self.log.losses)
-        self.log.losses.clear()
+        row.update(self.log.epoch_means())
         best_before = best_epoch(self.run, self.metric)
         if self.validate is not None:
             row["validation"] = self.validate(self.model)
@@ -84,8 +90,19 @@ class Checkpoint(keras.callbacks.Callback):
             self.run.save(self.model, self.run.best_file)
         append_line(self.run.epochs_file, row)
         self.run.save(self.model, self.run.last_file)
+        _drop_shares(logs)
         if logs is not None and "validation" in row:
             logs["val_recall@1"] = row["validation"][CONCAT]["recall@1"]  # shown at the end of the bar
+
+
+def _is_share(name: str) -> bool:
+    return name.endswith("_share")
+
+
+def _drop_shares(logs: dict[str, Any] | None) -> None:
+    """The progress bar has no room for them."""
+    for name in [each for each in logs or {} if _is_share(each)]:
+        del logs[name]  # type: ignore[union-attr]
 
 
 def best_epoch(run: Run, metric: tuple[str, str]) -> dict[str, Any] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ import keras
 from rll_tf.training.files import read_json, read_lines, replacing, write_json
 from rll_tf.training.settings import Settings
 
+# What `config.json` holds at least.
+_CONFIG = {"data", "settings", "fingerprint", "classes"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -21,8 +26,8 @@ class Run:
     | file | what it holds |
     |---|---|
     | `config.json` | recipe, settings, data, the classes trained and validated on, versions |
-    | `steps.jsonl` | one line a step: the batch's loss, whole and by level |
-    | `epochs.jsonl` | one line a validation: the step, mean loss since the last one, validation metrics |
+    | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and shares of mined queries |
+    | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
     | `checkpoints/last.keras` | the whole state of training after the last validation |
     | `checkpoints/best.keras` | the model with the best validation so far |
     | `metrics.json` | written at the end: the best step and its validation metrics |
@@ -93,23 +98,48 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `config.json` says."""
-        return read_json(self.config_file)
+        """What `config.json` says.
+
+        Raises:
+            ValueError: it is not what a run writes.
+        """
+        config = read_json(self.config_file)
+        missing = _CONFIG - set(config) if isinstance(config, dict) else _CONFIG
+        if missing:
+            raise ValueError(f"{self.config_file} is damaged: it must hold {', '.join(sorted(missing))}")
+        return config
 
     @property
     def settings(self) -> Settings:
-        """The run's settings."""
-        return Settings.from_dict(self.config["settings"])
+        """The run's settings.
+
+        Raises:
+            ValueError: `config.json` is not what a run writes.
+        """
+        values = self.config["settings"]
+        try:
+            return Settings.from_dict(values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.config_file} holds other settings than this version: {error}") from error
 
     def best_model(self) -> keras.Model:
         """The model with the best validation.
 
         Raises:
             FileNotFoundError: training broke off before its first checkpoint.
+            ValueError: the checkpoint is damaged.
         """
         if not self.best_file.is_file():
             raise FileNotFoundError(f"{self.folder} has no checkpoint yet: continue it with --resume")
-        return keras.models.load_model(self.best_file)
+        return _load(self.best_file)
+
+    def last_model(self) -> keras.Model:
+        """The model and its optimizer after the last checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is damaged.
+        """
+        return _load(self.last_file)
 
     def save(self, model: keras.Model, file: Path) -> None:
         """Save a model and its optimizer's state as one of the run's checkpoints."""
@@ -126,6 +156,13 @@ class Run:
             kept = [row for row in read_lines(file) if row["step"] <= step]
             with replacing(file) as partial:
                 partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+
+def _load(file: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(file)
+    except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
+        raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
 
 
 def _is_begun_or_empty(folder: Path) -> bool:

@@ -171,7 +171,7 @@ def check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
 def _begin(settings: Settings, run: Run) -> tuple[keras.Model, int]:
     """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
     if run.last_file.is_file():
-        model = keras.models.load_model(run.last_file)
+        model = run.last_model()
         updates = int(model.optimizer.iterations)
         # Loss scaling leaves out the update of a step that overflowed; the step counts all the same.
         step = next((row["step"] for row in reversed(run.epochs()) if row.get("updates") == updates), updates)

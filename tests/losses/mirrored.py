@@ -53,9 +53,10 @@ def train(strategy, jit_compile, **arguments):
     return [np.array(losses), np.concatenate([each.numpy().ravel() for each in model.trainable_variables])]
 
 
-def gradient(strategy, **arguments):
-    """The first batch's mean loss and the gradient of every embedding, by `strategy.run`."""
+def gradient(strategy, label_type=np.int64, **arguments):
+    """The first batch's values and the gradient of every embedding, by `strategy.run`."""
     features, labels = (each[:BATCH] for each in global_batches())
+    labels = (labels if label_type == np.int64 else 5 + labels % 2**53).astype(label_type)
     replicas = strategy.num_replicas_in_sync
     loss = RankedListLoss(reduction=None, **arguments)
 
@@ -105,6 +106,9 @@ def main():
             names += ["losses", "weights"]
         differences = map(largest, together, alone)
         found[" ".join(map(str, setting.values()))] = dict(zip(names, differences, strict=True))
+    for label_type in (np.uint8, str):
+        differences = map(largest, gradient(strategy, label_type), gradient(one))
+        found[label_type.__name__] = dict(zip(["values", "gradient"], differences, strict=True))
     json.dump(found, sys.stdout)
 
 

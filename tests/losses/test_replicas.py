@@ -25,9 +25,12 @@ def differences(request):
     return json.loads(found.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("setting", ["", "release2019"])
+@pytest.mark.parametrize("setting", ["", "release2019", "uint8", "str"])
 def test_replicas_equal_one_device(differences, setting):
-    """Traps 5 and 6: losses, gradients and weights after five steps are those of one device."""
+    """Traps 5 and 6: losses, gradients and weights after five steps are those of one device.
+
+    Labels of other types give the same values and gradients.
+    """
     assert max(differences[setting].values()) < 1e-5, differences[setting]
 
 

@@ -1,6 +1,7 @@
 """Training, as a library call; `tests/trainers/test_resume.py` kills it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,3 +87,24 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
         Run.open(tmp_path).best_model()
+
+
+def test_a_damaged_run_is_told_by_its_file(run_folder, tmp_path):
+    """A configuration that lacks or adds something, a checkpoint that is cut or holds something else."""
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    run = Run.open(folder)
+    content, config = run.best_file.read_bytes(), run.config
+    middle = len(content) // 2
+    for damaged in (b"", b"text", content[:middle], content[:middle] + bytes(64) + content[middle + 64 :]):
+        run.best_file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"best\.keras can't be loaded"):
+            run.best_model()
+    for damaged, message in [
+        ({}, "must hold classes, data, fingerprint, settings"),
+        ([], "must hold classes, data, fingerprint, settings"),
+        ({**config, "settings": {}}, "other settings"),
+        ({**config, "settings": {**config["settings"], "colour": 1}}, "other settings.*colour"),
+    ]:
+        run.config_file.write_text(json.dumps(damaged))
+        with pytest.raises(ValueError, match=message):
+            _ = run.settings
