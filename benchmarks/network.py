@@ -2,6 +2,7 @@
 
     inference   pictures to embeddings
     training    forward, three Ranked List Losses, backward, update, as `fit` does them
+    torch       the same network in PyTorch, see `network_peer.py`; left out where PyTorch is missing
 
 Each in each precision, as a graph and with XLA, timed in one process in turns, so that what else the machine
 does hits all alike; the figure is the median of the turns. Operations are those of convolutions and dense
@@ -27,6 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import network_peer
 from rll_tf.models.caffe_layers import Kernel
 from rll_tf.training import Settings, build
 from rll_tf.training.settings import PRECISIONS
@@ -57,7 +59,9 @@ def operations(model: keras.Model) -> int:
 def methods(px: int, batch: int, precisions: list[str], xla: list[bool]) -> dict[str, Callable[[], Any]]:
     """What is timed: name -> one step of it."""
     rng = np.random.default_rng(0)
-    pictures = tf.constant(rng.uniform(-120, 130, [batch, px, px, 3]), tf.float32)
+    array = rng.uniform(-120, 130, [batch, px, px, 3]).astype(np.float32)
+    classes = np.arange(batch) // 2
+    pictures = tf.constant(array)
     matrix = tf.constant(rng.normal(size=[PRODUCT_SIDE, PRODUCT_SIDE]), tf.float32)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
     steps: dict[str, Callable[[], Any]] = {"product": lambda: product().numpy()}
@@ -74,10 +78,12 @@ def methods(px: int, batch: int, precisions: list[str], xla: list[bool]) -> dict
                     jit=jit,
                 )
             )
-            labels = dict.fromkeys(model.output_names, np.arange(batch) // 2)
+            labels = dict.fromkeys(model.output_names, classes)
             name = f"{precision}{' xla' if jit else ''}"
             steps[f"inference {name}"] = _inference(model, pictures, jit)
             steps[f"training {name}"] = _training(model, pictures, labels)
+    if network_peer.torch is not None:
+        steps |= network_peer.peer_steps(array, classes)
     return steps
 
 
@@ -132,6 +138,8 @@ def main() -> None:
     xla = [False] if given.no_xla else [False, True]
     result = measure(given.px, given.batch, given.turns, given.precisions, xla)
     print(f"{result['operations'] / 1e9:.2f} GFLOP a picture at {given.px} px, batch {given.batch}")
+    if network_peer.torch is None:
+        print("torch is not installed: the peer is left out")
     print(f"matrix product: {result['product_rate'] / 1e9:.0f} GFLOP/s")
     for name, row in result["methods"].items():
         print(f"{name:32} {row['pictures_per_second']:8.1f} pictures/s  {row['share']:6.1%} of that rate")

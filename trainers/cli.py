@@ -156,7 +156,7 @@ def train(
     held out to choose the best checkpoint; with --fold 1/5 to 5/5, each fifth in turn. A data set's test
     classes are never looked at.
     """
-    from trainers.recipes import check_recipe, open_recipe
+    from trainers.recipes import check_recipe, recipe_settings, recipe_spec
 
     check_recipe(recipe)
     assignments += (f"precision={precision}",) * (precision is not None) + ("jit=true",) * jit
@@ -167,21 +167,22 @@ def train(
 
     from rll_tf.data import PictureCache, open_dataset, report_duplicates
     from rll_tf.data import skip_corrupt as without_corrupt
-    from rll_tf.training import Run
+    from rll_tf.training import Run, Settings
     from rll_tf.training import train as fit
 
-    module = open_recipe(recipe)
     assignments += _fold_settings(fold)
-    settings = module.SETTINGS.override(assignments)
+    Settings().override(assignments)  # a wrong one is told before any picture is read
     if resume:
         config, settings = _resumed(Run.open(out), recipe, data, assignments)
         data = config["data"]
         skip_corrupt = config.get("skip_corrupt", False)
-    catalogue = open_dataset(data or module.DATA)
+    catalogue = open_dataset(recipe_spec(recipe, data))
     for line in report_duplicates(catalogue):
         print(line)
     if skip_corrupt:
         catalogue, skipped = without_corrupt(catalogue)
+    if not resume:
+        settings = recipe_settings(recipe, catalogue, assignments)
     # The same seed gives the same weights, whether or not training was interrupted.
     tf.config.experimental.enable_op_determinism()
     try:

@@ -12,8 +12,11 @@ from trainers.recipes import RECIPES, open_recipe, paper
 def test_every_recipe_opens_and_gives_its_command(name):
     """Settings, a data set, and the exact command in the docstring."""
     module = open_recipe(name)
-    assert isinstance(module.SETTINGS, Settings)
-    assert module.DATA
+    if name == "folder":
+        assert module.DATA is None
+    else:
+        assert isinstance(module.SETTINGS, Settings)
+        assert module.DATA
     assert f"rll train {name}" in module.__doc__
 
 
