@@ -54,7 +54,7 @@ def check(
     wanted = _embed(model, tf.stack([preprocessing.prepare(file) for file in files]))
     for level, embedding in wanted.items():
         _compare(level, answers[f"{level}/embedding"], embedding)
-    fitted = preprocessing.centre_crop(preprocessing.fit(tf.constant(pixels)))
+    fitted = preprocessing.window(preprocessing.fit(tf.constant(pixels)), preprocessing.centre)
     _compare(PIXELS, answers[f"{PIXELS}/embedding"], _embed(model, preprocessing.normalise(fitted))[DEFAULT])
     if gallery is not None:
         _compare_search(answers, wanted[gallery_level or DEFAULT], gallery)

@@ -51,7 +51,7 @@ def signatures(
 
     def from_pixels(pixels: tf.Tensor) -> tf.Tensor:
         fitted = preprocessing.fit(limits.check_pixels(pixels))
-        return parts[None](preprocessing.normalise(preprocessing.centre_crop(fitted)))
+        return parts[None](preprocessing.normalise(preprocessing.window(fitted, preprocessing.centre)))
 
     images = tf.TensorSpec([None], tf.string, name="images")
     pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")

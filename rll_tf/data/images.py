@@ -81,9 +81,10 @@ class Preprocessing:
         return self._square(fitted, image.shape, self.input_px)
 
     def window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
-        """Cut the square of side `input_px` that begins at `corner`, [2] int32, from a fitted picture."""
+        """Cut the square of side `input_px` that begins at `corner`, [2] int32, from fitted pictures."""
         last = corner + self.input_px
-        return self._square(image[corner[0] : last[0], corner[1] : last[1]], image.shape, self.input_px)
+        cut = image[..., corner[0] : last[0], corner[1] : last[1], :]
+        return self._square(cut, image.shape, self.input_px)
 
     @property
     def centre(self) -> tf.Tensor:
