@@ -1,7 +1,7 @@
 """The peer of `benchmarks/network.py`: Inception-BN in PyTorch, one module a row of our table of layers.
 
-That is what the public port is: a biased convolution, batch norm and an in-place ReLU for each row, pooling that
-rounds up, branches concatenated. The heads are the same too, and the loss is the formula written out.
+That is what the public port is: a biased convolution, batch norm and an in-place ReLU for each row, pooling
+that rounds up, branches concatenated. The heads are the same too, and the loss is the formula written out.
 """
 
 from __future__ import annotations

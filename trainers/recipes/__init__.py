@@ -1,8 +1,8 @@
 """Recipes: one file each, named here.
 
-A recipe is a module with `DATA`, the SPEC it trains on unless told otherwise (None where only the user can tell),
-and `SETTINGS`, or instead of them a function `settings_for(catalogue, weights)` where they depend on the pictures.
-Its docstring says where the numbers come from, and what was and was not measured with them.
+A recipe is a module with `DATA`, the SPEC it trains on unless told otherwise (None where only the user can
+tell), and `SETTINGS`, or instead of them a function `settings_for(catalogue, weights)` where they depend on
+the pictures. Its docstring says where the numbers come from, and what was and was not measured with them.
 """
 
 from __future__ import annotations

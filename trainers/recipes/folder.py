@@ -16,15 +16,17 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 | `margin` | 0.8 | 0.8 | 0.4, as in the paper |
 | `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 |
 
-* Photographs: most of the pictures have colour, and a median shorter side of at least 96 px. They are mirrored;
-  grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`.
-* K is m / 2, but from 2 to 4, and C what then fits the batch; with fewer classes than that C is their number and K
-  grows, up to 8 or m, to fill the batch. A batch that stays smaller has a learning rate in proportion.
-* 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than 6.
+* Photographs: most of the pictures have colour, and a median shorter side of at least 96 px. They are
+  mirrored; grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`.
+* K is m / 2, but from 2 to 4, and C what then fits the batch; with fewer classes than that C is their number
+  and K grows, up to 8 or m, to fill the batch. A batch that stays smaller has a learning rate in proportion.
+* 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
+  6.
 
 The two columns of random weights are the recipes `convnet` and `inception_bn`, whose docstrings tell what was
-measured with them. How passes, batches and sizes follow from a folder is a rule of thumb, not a search. The column
-with weights has not been measured: no ImageNet weights were to be had. It needs about 5 GB of memory (estimated).
+measured with them. How passes, batches and sizes follow from a folder is a rule of thumb, not a search. The
+column with weights has not been measured: no ImageNet weights were to be had. It needs about 5 GB of memory
+(estimated).
 """
 
 from __future__ import annotations
