@@ -25,7 +25,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -39,6 +38,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from benchmarks.memory import peak_bytes
 from rll_tf.data import (
     Augmentation,
     Catalogue,
@@ -158,7 +158,7 @@ def measure(catalogue: Catalogue, folder: Path) -> dict[str, list[float]]:
 def measure_sampler(answer: Any) -> None:
     """The sampler at its largest, in a process of its own."""
     labels = np.random.default_rng(0).integers(0, SAMPLER_CLASSES, SAMPLER_PICTURES)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     began = time.perf_counter()
     sampler = class_balanced_batches(labels, CLASSES, IMAGES, seed=0)
     next(iter(sampler))
@@ -168,7 +168,7 @@ def measure_sampler(answer: Any) -> None:
         began = time.perf_counter()
         sampler[step * 997]
         times_ms.append(1000 * (time.perf_counter() - began))
-    added = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    added = peak_bytes() - before
     answer.put(
         {
             "start_s": start_s,

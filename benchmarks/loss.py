@@ -24,7 +24,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import time
 import warnings
 from collections.abc import Callable
@@ -36,6 +35,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.memory import peak_bytes
 from rll_tf.losses import ranked_list_loss
 
 try:
@@ -174,10 +174,10 @@ def _measure_memory(method: str, count: int) -> float | None:
     full = step(method, count)
     if full is None:
         return None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     full()
     full()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (peak_bytes() - before) / 1e6
 
 
 def agreement(count: int) -> float | None:
@@ -205,6 +205,8 @@ def plot(results: list[dict], file: Path) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", label=method, lw=1 if method == "floor" else 2)
     axes.set(xscale="log", yscale="log", xlabel="batch size N", ylabel="time / time of two matrix products")
     axes.set_xticks([each["n"] for each in results], [f"{each['n']:,}" for each in results], minor=False)
+    ratios = (1, 1.5, 2, 3, 5, 8, 12)
+    axes.set_yticks(ratios, [f"{each:g}" for each in ratios], minor=False)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
