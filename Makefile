@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo      train on glyphs, compare, export, draw ranked lists (runs/demo)"
 	@echo "make test      the test suite"
-	@echo "make test-all  and the tests that take longer"
+	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks"
 	@echo "make venv      only build $(VENV) from the pinned versions"
@@ -31,7 +31,7 @@ demo: venv
 test: venv
 	$(BIN)/python -m pytest
 
-test-all: venv
+test-all: $(VENV)/.extras
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: venv
@@ -39,15 +39,15 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.extras
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.artefact
 	$(BIN)/python -m benchmarks.serving
 
-$(VENV)/.bench: $(READY) requirements-bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-bench.txt
+$(VENV)/.extras: $(READY) requirements-extras.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-extras.txt
 	@touch $@
 
 # Renews every pin within the ranges of setup.cfg.

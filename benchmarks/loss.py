@@ -225,7 +225,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if torch is None:
-        print("pytorch-metric-learning is not installed (pip install -r requirements-bench.txt): no peer")
+        print("pytorch-metric-learning is not installed (pip install -r requirements-extras.txt): no peer")
     print(f"TensorFlow {tf.__version__}, {os.cpu_count()} cores, D = {DIMENSIONS}, median of turns")
     print(f"{'N':>6} {'method':9} {'ms':>9} {'/ floor':>8} {'peer /':>8} {'added MB':>9}")
     results = []

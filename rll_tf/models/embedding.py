@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import keras
@@ -59,7 +60,7 @@ def embedding_model(
         features = parts.head(level, trunk.output[parts.taps[level]], embedding_dim)
         # Half precision can't hold a unit norm: normalise in float32 under every policy.
         outputs[level] = keras.layers.UnitNormalization(name=level, dtype="float32")(features)
-    return keras.Model(trunk.input, outputs, name=f"{backbone.replace(':', '_')}_embedding")
+    return keras.Model(trunk.input, outputs, name=re.sub(r"\W+", "_", backbone) + "_embedding")
 
 
 def find_backbone(name: str) -> Backbone:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
+from pathlib import Path
+from types import ModuleType
 
 import keras
 
@@ -13,14 +17,20 @@ LEVELS = ("low", "mid", "high")
 
 
 def keras_cv_backbone(preset: str) -> Backbone:
-    """The backbone of a KerasCV preset, such as `resnet18_v2` (random weights) or `resnet50_v2_imagenet`.
+    """The backbone of a KerasCV preset.
+
+    Args:
+        preset: a name such as `resnet18_v2` (random weights) or `resnet50_v2_imagenet`, a `kaggle://` or
+            `gs://` address, or a directory that KerasCV's `save_to_preset` wrote. KerasCV fetches the former
+            from Kaggle, the architecture too, and keeps them.
 
     Raises:
         ImportError: KerasCV is not installed.
         ValueError: it knows no such preset.
     """
+    package = _package(preset)
     return Backbone(
-        trunk=functools.partial(_trunk, preset),
+        trunk=functools.partial(_trunk, package.models.Backbone, preset, _address(package, preset)),
         taps={level: level for level in LEVELS},
         head=_head,
         input_shape=(224, 224, 3),
@@ -29,16 +39,50 @@ def keras_cv_backbone(preset: str) -> Backbone:
     )
 
 
-def _trunk(preset: str, input_shape: tuple[int, int, int]) -> keras.Model:
+def _package(preset: str) -> ModuleType:
     try:
         import keras_cv
     except ImportError as error:
         raise ImportError(
             f"backbone {PREFIX}{preset} needs KerasCV: python -m pip install keras-cv ({error})"
         ) from error
-    backbone = keras_cv.models.Backbone.from_preset(preset, input_shape=input_shape)
+    return keras_cv
+
+
+def _address(package: ModuleType, preset: str) -> str:
+    """Where KerasCV finds a preset. Its `Backbone` takes addresses alone, its subclasses know the names."""
+    if "://" in preset or Path(preset).is_dir():
+        return preset
+    backbone = package.models.Backbone
+    kinds = [kind for kind in vars(package.models).values() if inspect.isclass(kind)]
+    known = {
+        name: entry["kaggle_handle"]
+        for kind in kinds
+        if issubclass(kind, backbone)
+        for name, entry in kind.presets.items()
+        if "kaggle_handle" in entry
+    }
+    if preset not in known:
+        near = difflib.get_close_matches(preset, sorted(known), n=5, cutoff=0.4) or sorted(known)
+        raise ValueError(
+            f"KerasCV has no backbone preset {preset!r}, and there is no such directory; "
+            f"it has for example {', '.join(near)}"
+        )
+    return str(known[preset])
+
+
+def _trunk(kind: type, preset: str, address: str, input_shape: tuple[int, int, int]) -> keras.Model:
+    try:
+        backbone = kind.from_preset(address, input_shape=input_shape)
+    except Exception as error:  # whatever goes wrong on the way to Kaggle
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(f"KerasCV can't load {preset}: {type(error).__name__}: {reason}") from error
+    try:
+        levels = backbone.pyramid_level_inputs
+    except NotImplementedError:
+        levels = {}
     # Level name ("P3": stride 8) -> the name of the layer that ends it, from fine to coarse.
-    pyramid = sorted(backbone.pyramid_level_inputs.items(), key=lambda item: int(item[0].lstrip("P")))
+    pyramid = sorted(levels.items(), key=lambda item: int(item[0].lstrip("P")))
     if len(pyramid) < len(LEVELS):
         raise ValueError(f"{preset} has {len(pyramid)} pyramid levels; low, mid and high need three")
     last = zip(LEVELS, pyramid[-len(LEVELS) :], strict=True)

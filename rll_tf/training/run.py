@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from rll_tf.models import find_backbone
 from rll_tf.training.files import read_json, read_lines, replacing, write_json
 from rll_tf.training.settings import Settings
 
@@ -131,7 +132,7 @@ class Run:
         """
         if not self.best_file.is_file():
             raise FileNotFoundError(f"{self.folder} has no checkpoint yet: continue it with --resume")
-        return _load(self.best_file)
+        return self._load(self.best_file)
 
     def last_model(self) -> keras.Model:
         """The model and its optimizer after the last checkpoint.
@@ -139,7 +140,7 @@ class Run:
         Raises:
             ValueError: the checkpoint is damaged.
         """
-        return _load(self.last_file)
+        return self._load(self.last_file)
 
     def save(self, model: keras.Model, file: Path) -> None:
         """Save a model and its optimizer's state as one of the run's checkpoints."""
@@ -157,12 +158,12 @@ class Run:
             with replacing(file) as partial:
                 partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
-
-def _load(file: Path) -> keras.Model:
-    try:
-        return keras.models.load_model(file)
-    except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
-        raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
+    def _load(self, file: Path) -> keras.Model:
+        find_backbone(self.settings.backbone)  # imports the package whose layers the model may hold
+        try:
+            return keras.models.load_model(file)
+        except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
+            raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
 
 
 def _is_begun_or_empty(folder: Path) -> bool:

@@ -134,7 +134,7 @@ def test_a_further_augmentation_sees_pixels_before_they_are_normalised(catalogue
 
 def test_a_kerascv_layer_augments_whole_batches(catalogue):
     """The real library's solarisation, at threshold 0 the complement of every pixel, inside `tf.data`."""
-    keras_cv = pytest.importorskip("keras_cv", reason="keras-cv is not installed")
+    keras_cv = pytest.importorskip("keras_cv", reason="keras-cv is not installed: make test-all")
     solarise = keras_cv.layers.Solarization(value_range=(0, 255), threshold_factor=0.0)
     for plain, changed in zip(
         batches_of(catalogue), batches_of(catalogue, augment_batch=solarise), strict=True

@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rll_tf.data import open_dataset
 from rll_tf.data.layout import Counts
@@ -91,3 +92,44 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ValueError, match=r"pip install 'rll_tf\[datasets\]'"):
         open_dataset("tfds:cars196")
+
+
+def test_a_real_builder(tmp_path, monkeypatch):
+    """One of the real package's, registered here: what it stores as JPEG comes out byte by byte."""
+    package = pytest.importorskip(
+        "tensorflow_datasets", reason="tensorflow-datasets is not installed: make test-all"
+    )
+    monkeypatch.setenv("RLL_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setattr(package.core.constants, "DATA_DIR", str(tmp_path / "prepared"))
+    file = tmp_path / "a.jpg"
+    Image.fromarray(np.full([9, 7, 3], 99, np.uint8)).save(file)
+
+    class ThreeThings(package.core.GeneratorBasedBuilder):
+        """Pictures of two classes."""
+
+        VERSION = package.core.Version("1.2.3")
+
+        def _info(self):
+            features = {
+                "image": package.features.Image(encoding_format="jpeg"),
+                "label": package.features.ClassLabel(names=["cup", "pot"]),
+            }
+            return self.dataset_info_from_configs(features=package.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {
+                "train": self._generate_examples(["pot", "cup"]),
+                "test": self._generate_examples(["pot"]),
+            }
+
+        def _generate_examples(self, names):
+            for key, name in enumerate(names):
+                yield key, {"image": str(file), "label": name}
+
+    catalogue = open_dataset("tfds:three_things")
+    assert catalogue.class_names == ("cup", "pot")
+    assert sorted(catalogue.labels.tolist()) == [0, 1, 1]
+    assert {catalogue.encoded(index) for index in range(3)} == {file.read_bytes()}
+    assert (tmp_path / "datasets/tfds/three_things-1.2.3/pictures.json").is_file()
+    with pytest.raises(ValueError, match="can't prepare 'no_such': DatasetNotFoundError"):
+        open_dataset("tfds:no_such")

@@ -8,8 +8,10 @@ import pytest
 from rll_tf.losses import ranked_list_loss
 from tests.losses.test_ranked_list import batch
 
-torch = pytest.importorskip("torch", reason="the peer is a benchmark extra: requirements-bench.txt")
-losses = pytest.importorskip("pytorch_metric_learning.losses", reason="the peer is a benchmark extra")
+torch = pytest.importorskip("torch", reason="torch is not installed: make test-all")
+losses = pytest.importorskip(
+    "pytorch_metric_learning.losses", reason="pytorch-metric-learning is not installed: make test-all"
+)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 2.0, 5.0])

@@ -233,7 +233,7 @@ def test_a_tensor_stays_within_its_storage(shape, strides, message, model, tmp_p
 
 def test_real_pytorch_files(model, tmp_path):
     """Both of PyTorch's formats, as PyTorch writes them."""
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch", reason="torch is not installed: make test-all")
     tensors = tensors_of(model, PYTORCH)
     for legacy in (False, True):
         file = tmp_path / "a.pth"
