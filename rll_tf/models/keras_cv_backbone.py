@@ -7,6 +7,7 @@ import functools
 import inspect
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import keras
 
@@ -54,7 +55,7 @@ def _address(package: ModuleType, preset: str) -> str:
     if "://" in preset or Path(preset).is_dir():
         return preset
     backbone = package.models.Backbone
-    kinds = [kind for kind in vars(package.models).values() if inspect.isclass(kind)]
+    kinds: list[Any] = [kind for kind in vars(package.models).values() if inspect.isclass(kind)]
     known = {
         name: entry["kaggle_handle"]
         for kind in kinds
@@ -71,7 +72,7 @@ def _address(package: ModuleType, preset: str) -> str:
     return str(known[preset])
 
 
-def _trunk(kind: type, preset: str, address: str, input_shape: tuple[int, int, int]) -> keras.Model:
+def _trunk(kind: Any, preset: str, address: str, input_shape: tuple[int, int, int]) -> keras.Model:
     try:
         backbone = kind.from_preset(address, input_shape=input_shape)
     except Exception as error:  # whatever goes wrong on the way to Kaggle
