@@ -7,7 +7,8 @@ half-way through training: classes of three, noise about as wide as the classes 
     eager        ours, called eagerly
     graph        ours inside tf.function, as Keras calls it
     blocked      the same with blocks of 256 queries
-    xla          ours inside tf.function(jit_compile=True), Keras's default
+    xla          ours inside tf.function(jit_compile=True), Keras's default where there is a GPU
+    metrics      the four of `mining_metrics`, which `compile` adds to the graph
     autodiff     the same formula in TensorFlow operations, differentiated by TensorFlow
     peer         pytorch-metric-learning's RankedListLoss, same alpha, m and T, same threads
 
@@ -36,7 +37,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.memory import peak_bytes
-from rll_tf.losses import ranked_list_loss
+from rll_tf.losses import mining_metrics, ranked_list_loss
 
 try:
     import torch
@@ -51,7 +52,7 @@ CALLS_A_TURN = {180: 10, 1024: 3}
 # These keep some 20 N x N arrays: 21 GB at 16,384.
 LARGEST_DENSE = 4096
 LARGEST_COMPARED = 16384
-METHODS = ("floor", "eager", "graph", "blocked", "xla", "autodiff", "peer")
+METHODS = ("floor", "eager", "graph", "blocked", "xla", "metrics", "autodiff", "peer")
 PARAMETERS: dict[str, Any] = {"alpha": 1.2, "margin": 0.4, "temperature": 10.0}
 
 
@@ -77,6 +78,8 @@ def step(method: str, count: int) -> Callable[[], object] | None:
     y, x = tf.constant(labels), tf.constant(embeddings)
     if method == "floor":
         return _floor_step(x)
+    if method == "metrics":
+        return _metrics_step(y, x)
     function = _autodiff if method == "autodiff" else _ours(256 if method == "blocked" else None)
     if method != "eager":
         function = tf.function(function, jit_compile=method == "xla")
@@ -106,6 +109,12 @@ def _ours(block_size: int | None) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.T
         return loss, tape.gradient(loss, x)
 
     return function
+
+
+def _metrics_step(y: tf.Tensor, x: tf.Tensor) -> Callable[[], object]:
+    metrics = mining_metrics(PARAMETERS["alpha"], PARAMETERS["margin"])
+    update = tf.function(lambda: [metric.update_state(y, x) for metric in metrics] and metrics[0].total.value)
+    return lambda: update().numpy()
 
 
 def _autodiff(y: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

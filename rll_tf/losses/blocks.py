@@ -65,11 +65,17 @@ def in_blocks(
     return tuple(joined(each) for each in arrays)
 
 
-def pair_masks(labels: tf.Tensor, start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which pairs of the rows from `start` are positive (the row itself is not), which negative.
+def pair_masks(labels: tf.Tensor, query_labels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which pairs of some queries and all are positive (a query itself is not), which negative.
 
-    Two [rows, N] bool.
+    Args:
+        labels: [N], of all.
+        query_labels: [Q].
+        rows: [Q] int32, which of all the queries are.
+
+    Returns:
+        Two [Q, N] bool.
     """
-    same = tf.slice(labels, [start], [rows])[:, None] == labels[None, :]
-    other = (start + tf.range(rows))[:, None] != tf.range(tf.shape(labels)[0])[None, :]
+    same = query_labels[:, None] == labels[None, :]
+    other = rows[:, None] != tf.range(tf.shape(labels)[0])[None, :]
     return same & other, ~same

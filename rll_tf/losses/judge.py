@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from rll_tf.losses.blocks import in_blocks, pair_masks, rows_at_a_time
 from rll_tf.losses.pairwise import (
+    ERROR,
     RESOLUTION,
+    Centred,
     centred,
     differences,
     product,
@@ -32,6 +34,12 @@ _SAFE_EXPONENT = 60.0
 # Bounds and slopes in units stay this factor below the largest number, so that their sums and their
 # products with distances, a few units long, are finite.
 _HEADROOM = 2.0**-24
+# Half of what a weight exp(-T d), hence a gradient, may be off by: T times the error of d is below it.
+_WEIGHT_TOLERANCE = 2e-4
+# Values, to be ten times as exact, count as weights of this temperature.
+_VALUE_STEEPNESS = 10.0
+# How many rows in doubt are judged in float64 at a time.
+_ROWS_AGAIN = 16
 
 
 class Judgement(NamedTuple):
@@ -58,6 +66,7 @@ class Terms(NamedTuple):
     positive_slope: tf.Tensor
     negative_slope: tf.Tensor
     balance: tf.Tensor
+    steepness: tf.Tensor  # how much an error of a distance weighs, in 1/units
 
 
 class Rows(NamedTuple):
@@ -77,6 +86,7 @@ class Form:
         squared: pairs are judged by half their squared distance.
         flat_positives: all mined positives weigh alike.
         gentle: exp(-T d) stays in range for every mined negative.
+        reweighted: queries are weighted by how much they mine.
         block_size: how many queries are judged at a time; None chooses, `ALL` does not divide.
         dtype: float32 or float64, what distances are computed in.
     """
@@ -84,6 +94,7 @@ class Form:
     squared: bool
     flat_positives: bool
     gentle: bool
+    reweighted: bool
     block_size: int | None
     dtype: tf.DType
 
@@ -94,6 +105,7 @@ class Form:
             squared=parameters.squared,
             flat_positives=parameters.positive_temperature == 0,
             gentle=parameters.temperature * parameters.negative_bound < _SAFE_EXPONENT,
+            reweighted=parameters.reweighted,
             block_size=block_size,
             dtype=dtype,
         )
@@ -102,6 +114,9 @@ class Form:
 def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Form) -> Judgement:
     """Judge rows `first` to `first + count` of the gallery, each against all its other rows.
 
+    Rows whose result may depend on the rounding of a float32 product are judged again in float64, and
+    those that float64 leaves in doubt from differences.
+
     Args:
         gallery: N embeddings.
         count: how many queries.
@@ -109,66 +124,123 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
         form: which operations, and in what dtype and blocks.
     """
     centre = centred(gallery.embeddings, form.dtype)
-    unit = centre.unit
-    terms = _terms(numbers, unit, form.dtype)
 
-    def judge_block(start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
-        distances = squared_distances(centre, start, rows)
-        block = _rows(*distances, pair_masks(gallery.labels, start, rows), terms)
-        values, coefficients, log_weights = _judge_rows(block, terms, form)
-        queries = tf.slice(centre.vectors, [start, 0], [rows, tf.shape(centre.vectors)[1]])
-        pulled = product(coefficients, centre.vectors)
-        directions = row_sums(coefficients)[:, None] * queries - pulled
-        return values, directions, log_weights
+    def judge_block(start: tf.Tensor, rows: int | tf.Tensor) -> Judgement:
+        labels = tf.slice(gallery.labels, [start], [rows])
+        masks = pair_masks(gallery.labels, labels, start + tf.range(rows))
+        return _judge_by_products(centre, centre.slice(start, rows), masks, numbers, form)
 
-    judged = Judgement(
-        *in_blocks(
-            judge_block,
-            (tf.float64, form.dtype, tf.float64),
-            gallery.first,
-            count,
-            rows_at_a_time(gallery.embeddings, form.block_size),
-        )
-    )
+    def judge_in_float64() -> Callable[[tf.Tensor], Judgement]:
+        wide, wide_form = centred(gallery.embeddings, tf.float64), dataclasses.replace(form, dtype=tf.float64)
+
+        def judge_rows(rows: tf.Tensor) -> Judgement:
+            masks = pair_masks(gallery.labels, tf.gather(gallery.labels, rows), rows)
+            return _judge_by_products(wide, wide.gather(rows), masks, numbers, wide_form)
+
+        return judge_rows
+
+    def judge_by_differences() -> Callable[[tf.Tensor], Judgement]:
+        return lambda rows: _judge_row_by_differences(gallery, rows, centre.unit, numbers, form)
+
+    types = Judgement(tf.float64, form.dtype, tf.float64)
+    rows = rows_at_a_time(gallery.embeddings, form.block_size)
+    judged = Judgement(*in_blocks(judge_block, types, gallery.first, count, rows))
     # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss. The
     # directions hold NaN then by themselves, through the mean.
-    poison = 0.0 * tf.reduce_sum(centre.norms)
-    uncertain = tf.math.is_nan(judged.values) & ~tf.math.is_nan(poison)
-    judged = _judge_again(judged, uncertain, lambda row: _exact_row(gallery, row, unit, numbers, form))
-    values, directions = judged.values * unit + tf.cast(poison, tf.float64), judged.directions
-    if form.squared:
-        values, directions = values * unit, directions * tf.cast(unit, form.dtype)
-    return Judgement(values, tf.cast(directions, gallery.embeddings.dtype), judged.log_weights)
+    poison = 0.0 * tf.cast(tf.reduce_sum(centre.norms), tf.float64)
+    if form.dtype == tf.float32:
+        judged = _judge_again(judged, poison, gallery.first, judge_in_float64, _ROWS_AGAIN)
+    judged = _judge_again(judged, poison, gallery.first, judge_by_differences, 1)
+    directions = tf.cast(judged.directions, gallery.embeddings.dtype)
+    return Judgement(judged.values + poison, directions, judged.log_weights)
+
+
+def judge_and_weigh(
+    gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Form
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`weigh` of `judge` where all queries are here."""
+    judged = judge(gallery, count, numbers, form)
+    return weigh(judged, judged.log_weights, gallery, form)
+
+
+def weigh(
+    judged: Judgement, log_weights: tf.Tensor, gallery: Gallery, form: Form
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The values [Q] of queries in float32 and their directions [Q, D], by N omega_i / 2 if `form` says so.
+
+    Args:
+        judged: Q queries.
+        log_weights: [N] float64, of all queries of the batch.
+        gallery: N embeddings.
+        form: whether queries are weighted.
+    """
+    values, directions = judged.values, judged.directions
+    if form.reweighted:
+        largest = tf.reduce_max(log_weights)
+        largest = tf.where(tf.math.is_finite(largest), largest, 0.0)  # nothing at all is mined
+        total = tf.reduce_sum(tf.exp(log_weights - largest))
+        share = tf.math.divide_no_nan(tf.exp(judged.log_weights - largest), total)
+        weights = 0.5 * tf.cast(tf.size(log_weights), tf.float64) * share
+        values = weights * values
+        directions *= tf.cast(weights, directions.dtype)[:, None]
+    largest_value = tf.float32.max / tf.cast(tf.maximum(tf.size(gallery.labels), 1), tf.float64)
+    return tf.cast(tf.clip_by_value(values, -largest_value, largest_value), tf.float32), directions
 
 
 @functools.lru_cache(maxsize=64)
-def compiled_judge(form: Form) -> Callable[[Gallery, tf.Tensor, tf.Tensor], Judgement]:
-    """`judge` compiled by XLA, which reads each distance from memory a few times instead of 20."""
-    return tf.function(functools.partial(judge, form=form), reduce_retracing=True, jit_compile=True)
+def compiled(function: Callable, form: Form) -> Callable:
+    """`judge` or `judge_and_weigh`, compiled by XLA, which reads each distance a few times, not 20."""
+    return tf.function(functools.partial(function, form=form), reduce_retracing=True, jit_compile=True)
 
 
 def _terms(numbers: tf.Tensor, unit: tf.Tensor, dtype: tf.DType) -> Terms:
     """The five numbers of `Parameters.numbers` in units and in `dtype`."""
     largest = dtype.max * _HEADROOM
     positive_bound, negative_bound, positive_temperature, temperature, balance = tf.unstack(numbers, 5)
+    steepness = tf.maximum(positive_temperature, temperature) + _VALUE_STEEPNESS
     bounds = (tf.minimum(each / unit, largest) for each in (positive_bound, negative_bound))
     slopes = (tf.minimum(each * unit, largest) for each in (positive_temperature, temperature))
-    return Terms(*(tf.cast(each, dtype) for each in (*bounds, *slopes, balance)))
+    each = (*bounds, *slopes, balance, tf.minimum(steepness * unit, largest))
+    return Terms(*(tf.cast(number, dtype) for number in each))
+
+
+def _judge_by_products(
+    gallery: Centred, queries: Centred, masks: tuple[tf.Tensor, tf.Tensor], numbers: tf.Tensor, form: Form
+) -> Judgement:
+    """The judgement of queries by two matrix products; NaN where a distance is in doubt."""
+    terms = _terms(numbers, gallery.unit, form.dtype)
+    rows = _rows(*squared_distances(gallery, queries), masks, terms)
+    values, coefficients, log_weights = _judge_rows(rows, terms, form)
+    directions = row_sums(coefficients)[:, None] * queries.vectors - product(coefficients, gallery.vectors)
+    return _in_lengths(values, directions, log_weights, gallery.unit, form)
+
+
+def _in_lengths(
+    values: tf.Tensor, directions: tf.Tensor, log_weights: tf.Tensor, unit: tf.Tensor, form: Form
+) -> Judgement:
+    """A judgement in units as one in the lengths of the embeddings."""
+    values *= unit
+    if form.squared:
+        values, directions = values * unit, directions * tf.cast(unit, directions.dtype)
+    return Judgement(values, directions, log_weights)
 
 
 def _rows(squares: tf.Tensor, norms: tf.Tensor, masks: tuple[tf.Tensor, tf.Tensor], terms: Terms) -> Rows:
     """Distances from their squares [Q, N], and which of them are uncertain.
 
-    Those are pairs nearer than the product resolves and, in float64, pairs on a bound itself. A positive
-    too near to resolve, but within its bound in any case, is harmless.
+    Those are pairs within the product's error of a bound, and pairs so near that it shows in the distance,
+    or in weights that are steep. A positive that is near, but within its bound in any case, is harmless.
     """
     positive, negative = masks
+    error = ERROR[squares.dtype] * norms
     doubt = RESOLUTION[squares.dtype] * norms
-    harmless = positive & (2.0 * doubt < tf.square(tf.maximum(terms.positive_bound, 0.0)))
-    uncertain = (squares < doubt) & (positive | negative) & ~harmless
-    if squares.dtype == tf.float64:
-        uncertain |= positive & (tf.abs(squares - tf.square(terms.positive_bound)) < doubt)
-        uncertain |= negative & (tf.abs(squares - tf.square(terms.negative_bound)) < doubt)
+    if squares.dtype == tf.float32:
+        doubt = tf.maximum(doubt, tf.square(terms.steepness * error / _WEIGHT_TOLERANCE))
+    beyond = tf.square(tf.maximum(terms.positive_bound, 0.0))
+    within = tf.square(terms.negative_bound)
+    uncertain = positive & (tf.abs(squares - beyond) < error) | negative & (tf.abs(squares - within) < error)
+    harmless = positive & (2.0 * doubt < beyond)
+    uncertain |= (squares < doubt) & (positive | negative) & ~harmless
     return Rows(tf.sqrt(squares), positive, negative, uncertain)
 
 
@@ -227,36 +299,52 @@ def _shares(
 
 
 def _judge_again(
-    judged: Judgement, uncertain: tf.Tensor, exactly: Callable[[tf.Tensor], Judgement]
+    judged: Judgement,
+    poison: tf.Tensor,
+    first: tf.Tensor,
+    prepare: Callable[[], Callable[[tf.Tensor], Judgement]],
+    at_a_time: int,
 ) -> Judgement:
-    """Replace the results of uncertain rows [Q], one at a time, by exact ones."""
+    """Replace the results that are NaN, unless `poison` is, by those of what `prepare` returns.
 
-    def replace(values, directions, log_weights, uncertain):  # type: ignore[no-untyped-def]
-        row = tf.argmax(tf.cast(uncertain, tf.int32), output_type=tf.int32)
-        state = values, directions, log_weights, uncertain
-        return [
-            tf.tensor_scatter_nd_update(each, row[None, None], new)
-            for each, new in zip(state, (*exactly(row), [False]), strict=True)
-        ]
+    That is called with rows of the gallery, [B] int32, `at_a_time` of them; if fewer are left, rows that are
+    in no doubt fill up.
+    """
+    unsure = tf.math.is_nan(judged.values) & ~tf.math.is_nan(poison)
+    count = tf.size(unsure)
+    block = tf.minimum(at_a_time, count)
 
     def loop() -> Judgement:
-        state = tf.while_loop(lambda *state: tf.reduce_any(state[-1]), replace, [*judged, uncertain])
-        return Judgement(*state[:-1])
+        again = prepare()
+        order = tf.argsort(tf.cast(unsure, tf.int32), direction="DESCENDING", stable=True)
+        total = tf.reduce_sum(tf.cast(unsure, tf.int32))
+
+        def replace(done: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            rows = tf.slice(order, [tf.minimum(done, count - block)], [block])
+            new = again(first + rows)
+            updated = (
+                tf.tensor_scatter_nd_update(old, rows[:, None], tf.cast(each, old.dtype))
+                for old, each in zip(state, new, strict=True)
+            )
+            return done + block, *updated
+
+        return Judgement(*tf.while_loop(lambda done, *_: done < total, replace, [0, *judged])[1:])
 
     # Without the condition XLA would prepare every batch for the loop, which hardly any needs.
-    return tf.cond(tf.reduce_any(uncertain), loop, lambda: judged)
+    return tf.cond(tf.reduce_any(unsure), loop, lambda: judged)
 
 
-def _exact_row(
+def _judge_row_by_differences(
     gallery: Gallery, row: tf.Tensor, unit: tf.Tensor, numbers: tf.Tensor, form: Form
 ) -> Judgement:
-    """The judgement of one query, from differences in float64."""
-    index = gallery.first + row
-    apart = differences(gallery.embeddings[index], gallery.embeddings, unit)
-    distances = tf.norm(apart, axis=1)[None, :]
-    rows = Rows(distances, *pair_masks(gallery.labels, index, 1), tf.zeros_like(distances, tf.bool))
+    """The judgement of one query, `row` [1], from differences in float64."""
+    query = tf.gather(gallery.embeddings, row)
+    apart = differences(query, gallery.embeddings, unit)
+    distances = tf.sqrt(row_sums(tf.square(apart)))[None, :]
+    masks = pair_masks(gallery.labels, tf.gather(gallery.labels, row), row)
+    rows = Rows(distances, *masks, tf.zeros_like(distances, tf.bool))
     values, coefficients, log_weights = _judge_rows(rows, _terms(numbers, unit, tf.float64), form)
-    return Judgement(values, tf.cast(tf.matmul(coefficients, apart), form.dtype), log_weights)
+    return _in_lengths(values, tf.matmul(coefficients, apart), log_weights, unit, form)
 
 
 def _log_of_sum(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rll_tf.losses.batch import labels_from_keras
 from rll_tf.losses.ranked_list import ranked_list_loss
-from rll_tf.losses.variants import Parameters, check_block_size
+from rll_tf.losses.variants import Parameters, checked_block_size
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
@@ -20,8 +20,12 @@ class RankedListLoss(keras.losses.Loss):
     collide. One value a query then goes through Keras's own weighting, reduction and scaling for
     distribution, so that `sample_weight` and every `reduction` mean what they mean elsewhere.
 
-    Labels that are strings work wherever TensorFlow carries them; `fit` under a strategy of several
-    replicas does not, because Keras averages its first batch: give integer ids there.
+    Labels that are strings come to `fit` in a `tf.data.Dataset`, as Keras refuses arrays of them; under a
+    strategy of several replicas `fit` takes neither strings nor booleans, because Keras averages its first
+    batch: give integer ids there. Replicas should hold equally many pictures, `drop_remainder=True`: Keras
+    takes the mean of the replicas' means.
+
+    `keras.models.load_model` finds the class once `rll_tf` is imported.
 
     Args:
         alpha, margin, temperature, variant, positive_temperature, balance, block_size, global_gallery:
@@ -49,14 +53,13 @@ class RankedListLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         parameters = Parameters(alpha, margin, temperature, variant, positive_temperature, balance)
-        check_block_size(block_size)
         self.alpha = parameters.alpha
         self.margin = parameters.margin
         self.temperature = parameters.temperature
         self.variant = parameters.variant
         self.positive_temperature = parameters.positive_temperature
         self.balance = parameters.balance
-        self.block_size = block_size
+        self.block_size = checked_block_size(block_size)
         self.global_gallery = global_gallery
         self._reduce = _Values(name=name, reduction=reduction, dtype=dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -9,7 +10,8 @@ import tensorflow as tf
 
 from rll_tf.losses.batch import as_batch, comparable, labels_from_keras
 from rll_tf.losses.blocks import in_blocks, pair_masks, rows_at_a_time
-from rll_tf.losses.pairwise import centred, squared_distances
+from rll_tf.losses.judge import Gallery
+from rll_tf.losses.pairwise import centred, row_sums, squared_distances
 from rll_tf.losses.replicas import gather_batch
 from rll_tf.losses.variants import Parameters
 
@@ -41,23 +43,28 @@ def mined_counts(
     """
     parameters = Parameters(alpha, margin, variant=variant)
     labels, embeddings = as_batch(labels, embeddings)
-    gallery_labels, gallery, first = labels, embeddings, tf.zeros([], tf.int32)
+    gallery = Gallery(labels, embeddings, tf.zeros([], tf.int32))
     if global_gallery:
-        gallery_labels, gallery, first = gather_batch(labels, embeddings)
-    gallery_labels, gallery = comparable(gallery_labels), tf.stop_gradient(gallery)
-    centre = centred(gallery, tf.float32)
-    beyond, within = (
-        tf.cast(bound / centre.unit, tf.float32)
-        for bound in (parameters.positive_bound, parameters.negative_bound)
-    )
+        gallery = Gallery(*gather_batch(labels, embeddings))
+    gallery = Gallery(comparable(gallery.labels), tf.stop_gradient(gallery.embeddings), gallery.first)
+    bounds = tf.constant([parameters.positive_bound, parameters.negative_bound], tf.float64)
+    return tuple(_counts(gallery, labels.shape[0] or tf.size(labels), bounds))
+
+
+@functools.partial(tf.function, reduce_retracing=True, jit_compile=True)
+def _counts(gallery: Gallery, queries: int | tf.Tensor, bounds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    centre = centred(gallery.embeddings, tf.float32)
+    beyond, within = tf.unstack(tf.cast(bounds / centre.unit, tf.float32))
 
     def count(start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        positive, negative = pair_masks(gallery_labels, start, rows)
-        distances = tf.sqrt(squared_distances(centre, start, rows)[0])
+        labels = tf.slice(gallery.labels, [start], [rows])
+        positive, negative = pair_masks(gallery.labels, labels, start + tf.range(rows))
+        distances = tf.sqrt(squared_distances(centre, centre.slice(start, rows))[0])
         mined = positive & (distances > beyond), negative & (distances < within)
-        return tuple(tf.reduce_sum(tf.cast(each, tf.float32), axis=1) for each in mined)
+        return tuple(row_sums(tf.cast(each, tf.float32)) for each in mined)
 
-    return in_blocks(count, (tf.float32, tf.float32), first, tf.shape(labels)[0], rows_at_a_time(gallery))
+    types = tf.float32, tf.float32
+    return in_blocks(count, types, gallery.first, queries, rows_at_a_time(gallery.embeddings))
 
 
 class _Mined(keras.metrics.Mean):
@@ -144,8 +151,7 @@ class NegativeCount(_Mined):
 def mining_metrics(alpha: float = 1.2, margin: float = 0.4, **arguments: Any) -> list[keras.metrics.Metric]:
     """The four metrics of what a loss with these parameters mines, for `model.compile(metrics=...)`.
 
-    Each computes its distances, one matrix product of the two that a loss needs; where Keras compiles
-    the step with XLA, its default, they are computed once for all four.
+    They count once for all four: one matrix product of the two that a loss needs.
     """
     kinds = (PositiveShare, NegativeShare, PositiveCount, NegativeCount)
     return [kind(alpha, margin, **arguments) for kind in kinds]

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from rll_tf.losses.batch import as_batch, comparable
 from rll_tf.losses.blocks import ALL
-from rll_tf.losses.judge import Form, Gallery, Judgement, compiled_judge, judge
-from rll_tf.losses.replicas import gather_batch, gather_values
-from rll_tf.losses.variants import Parameters, check_block_size
+from rll_tf.losses.judge import Form, Gallery, compiled, judge, judge_and_weigh, weigh
+from rll_tf.losses.replicas import gather_batch, gather_values, has_replicas
+from rll_tf.losses.variants import Parameters, checked_block_size
 
 # Up to this many embeddings float64 costs next to nothing, and compiling would cost more than it saves.
 _SMALL_GALLERY = 128
@@ -66,9 +66,11 @@ def ranked_list_loss(
     weights, and warns above T = 5, where its weights may overflow; here only their ratios are formed.
 
     Distances are computed in float64 for up to 128 embeddings, for temperatures above 100 and for
-    float64 embeddings, otherwise in float32. In either case a query with a pair too near for a matrix
-    product to resolve is judged again from differences in float64. A larger batch is compiled by XLA
-    when it is first seen.
+    float64 embeddings, otherwise in float32. Queries whose result the rounding of float32 may show in,
+    by a pair near a bound or two embeddings near each other, are then judged again in float64, and
+    those with a pair that even its matrix product can't resolve, such as copies of an embedding in two
+    classes, from differences, one by one: at N = 1,024 about a millisecond each. A larger batch is
+    compiled by XLA when it is first seen.
 
     Args:
         labels: [N] or [N, 1] integers of any width, or strings; never cast to floating point.
@@ -96,7 +98,7 @@ def ranked_list_loss(
         NotImplementedError: a second derivative is asked for.
     """
     parameters = Parameters(alpha, margin, temperature, variant, positive_temperature, balance)
-    check_block_size(block_size)
+    block_size = checked_block_size(block_size)
     labels, embeddings = as_batch(labels, embeddings)
     replica = tf.distribute.get_replica_context()
     if not tf.executing_eagerly() or replica is None or replica.num_replicas_in_sync > 1:
@@ -122,15 +124,8 @@ def _loss(
 
     @tf.custom_gradient
     def loss(queries):  # type: ignore[no-untyped-def]
-        judged = _judge(gallery, queries.shape[0] or tf.shape(queries)[0], parameters, block_size)
-        values, directions = judged.values, judged.directions
-        if parameters.reweighted:
-            weights = _query_weights(judged.log_weights, global_gallery)
-            values = weights * values
-            directions *= tf.cast(weights, directions.dtype)[:, None]
-        largest = tf.float32.max / tf.cast(tf.maximum(tf.size(gallery.labels), 1), tf.float64)
-        values = tf.cast(tf.clip_by_value(values, -largest, largest), tf.float32)
-        directions = tf.cast(directions, queries.dtype)
+        count = queries.shape[0] or tf.shape(queries)[0]
+        values, directions = _judge(gallery, count, parameters, block_size, global_gallery)
         return values, lambda upstream: _chain(upstream, directions, queries)
 
     return loss(embeddings)
@@ -147,35 +142,34 @@ def _traced_loss(parameters: Parameters, block_size: int | None) -> Callable[...
 
 
 def _judge(
-    gallery: Gallery, count: int | tf.Tensor, parameters: Parameters, block_size: int | None
-) -> Judgement:
-    """Small galleries in float64; larger ones compiled and, where that is enough, in float32."""
+    gallery: Gallery,
+    count: int | tf.Tensor,
+    parameters: Parameters,
+    block_size: int | None,
+    global_gallery: bool,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values [Q] and dL_i/df_i [Q, D]: of small galleries in float64; larger ones are compiled."""
     numbers = tf.constant(parameters.numbers, tf.float64)
     steep = max(parameters.temperature, parameters.positive_temperature) > _STEEP
     wide = steep or gallery.embeddings.dtype == tf.float64
     small_form = Form.of(parameters, ALL if block_size is None else block_size, tf.float64)
     large_form = Form.of(parameters, block_size, tf.float64 if wide else tf.float32)
+    # Weights that depend on other replicas' queries are not part of what is compiled.
+    apart = parameters.reweighted and global_gallery and has_replicas()
+    function = judge if apart else judge_and_weigh
 
-    def small() -> Judgement:
-        return judge(gallery, count, numbers, small_form)
+    def small() -> tuple[tf.Tensor, ...]:
+        return function(gallery, count, numbers, small_form)
 
-    def large() -> Judgement:
-        return compiled_judge(large_form)(gallery, count, numbers)
+    def large() -> tuple[tf.Tensor, ...]:
+        return compiled(function, large_form)(gallery, count, numbers)
 
     size = gallery.labels.shape[0]
     if size is None:
-        return Judgement(*tf.cond(tf.size(gallery.labels) <= _SMALL_GALLERY, small, large))
-    return small() if size <= _SMALL_GALLERY else large()
-
-
-def _query_weights(log_weights: tf.Tensor, global_gallery: bool) -> tf.Tensor:
-    """N omega_i / 2 for this replica's queries [Q], from log W_i; 0 where nothing at all is mined."""
-    everywhere = gather_values(log_weights) if global_gallery else log_weights
-    largest = tf.reduce_max(everywhere)
-    largest = tf.where(tf.math.is_finite(largest), largest, 0.0)
-    total = tf.reduce_sum(tf.exp(everywhere - largest))
-    count = tf.cast(tf.size(everywhere), log_weights.dtype)
-    return 0.5 * count * tf.math.divide_no_nan(tf.exp(log_weights - largest), total)
+        judged = tf.cond(tf.size(gallery.labels) <= _SMALL_GALLERY, small, large)
+    else:
+        judged = small() if size <= _SMALL_GALLERY else large()
+    return weigh(judged, gather_values(judged.log_weights), gallery, large_form) if apart else judged
 
 
 @tf.custom_gradient

@@ -5,6 +5,12 @@ from __future__ import annotations
 import tensorflow as tf
 
 
+def has_replicas() -> bool:
+    """Whether this is a replica of a strategy with several."""
+    replica = tf.distribute.get_replica_context()
+    return replica is not None and replica.num_replicas_in_sync > 1
+
+
 def gather_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The labels and embeddings of all replicas, in order, and where this replica's own begin.
 
@@ -19,9 +25,9 @@ def gather_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, t
         [N] labels that are equal where theirs are, [N, D] and an int32 scalar.
     """
     start = tf.zeros([], tf.int32)
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
+    if not has_replicas():
         return labels, embeddings, start
+    replica = tf.distribute.get_replica_context()
     sizes = replica.all_gather(tf.shape(labels), axis=0)
     before = tf.range(replica.num_replicas_in_sync) < replica.replica_id_in_sync_group
     start = tf.reduce_sum(tf.where(before, sizes, 0))
@@ -34,10 +40,7 @@ def gather_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, t
 
 def gather_values(values: tf.Tensor) -> tf.Tensor:
     """The values [Q] of all replicas, in order: [N]."""
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return values
-    return replica.all_gather(values, axis=0)
+    return tf.distribute.get_replica_context().all_gather(values, axis=0) if has_replicas() else values
 
 
 def _gather_strings(strings: tf.Tensor, replica: tf.distribute.ReplicaContext) -> tf.Tensor:

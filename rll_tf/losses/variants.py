@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from typing import Any
 
 VARIANTS = ("paper", "release2019", "release2020")
 
@@ -69,9 +70,10 @@ class Parameters:
         return self.variant != "paper"
 
 
-def check_block_size(block_size: object) -> None:
-    """Raise ValueError unless `block_size` is a positive integer or None."""
+def checked_block_size(block_size: Any) -> int | None:
+    """`block_size` as an int that JSON takes, or None; ValueError unless it is positive or None."""
     if block_size is None:
-        return
+        return None
     if isinstance(block_size, bool) or not isinstance(block_size, numbers.Integral) or block_size < 1:
         raise ValueError(f"block_size must be a positive integer or None: got {block_size!r}")
+    return int(block_size)

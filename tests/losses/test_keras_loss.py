@@ -1,5 +1,7 @@
 """The contract of a Keras loss, and what Keras does to labels on the way."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -42,6 +44,12 @@ def test_configuration_round_trip():
     assert again.get_config() == loss.get_config()
     assert {key: again.get_config()[key] for key in ARGUMENTS} == ARGUMENTS
     assert (again.reduction, again.name, again.dtype) == ("sum", "low", "float64")
+
+
+def test_a_block_size_of_numpy_can_be_saved():
+    """Whatever integer it came as, it is JSON's."""
+    loss = RankedListLoss(block_size=np.int64(16))
+    assert json.loads(json.dumps(loss.get_config()))["block_size"] == 16
 
 
 def test_defaults_are_the_papers():

@@ -138,6 +138,39 @@ def test_agrees_with_the_oracle_in_a_large_batch(variant, block_size):
     np.testing.assert_allclose(gradients * 290, expected_gradients * 290, rtol=1e-4, atol=2e-5)
 
 
+def hostile(kind):
+    """160 embeddings [160, 8] of 30 classes that a float32 product alone would misjudge."""
+    rng = np.random.default_rng(1)
+    labels, embeddings = rng.integers(0, 30, 160), rng.normal(size=[160, 8]) * 0.3
+    if kind == "pairs on a bound":
+        embeddings = rng.integers(0, 2, [160, 8]) * 0.4
+    elif kind == "rounded":
+        embeddings = embeddings.round(1)
+    elif kind == "copies":
+        embeddings = embeddings[rng.integers(0, 80, 160)]
+    elif kind == "an outlier":
+        embeddings[7] *= 1000
+    elif kind == "two sizes":
+        embeddings[::2] *= 30
+    elif kind == "two tight groups":
+        embeddings = embeddings[rng.integers(0, 2, 160)] + rng.normal(size=[160, 8]) * 1e-3
+    return labels, embeddings.astype(np.float32)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "kind", ["pairs on a bound", "rounded", "copies", "an outlier", "two sizes", "two tight groups"]
+)
+def test_agrees_on_hostile_large_batches(kind, variant):
+    """Values to 1e-5 and gradients to 1e-4 of the oracle where batches are compiled in float32, too."""
+    labels, embeddings = hostile(kind)
+    values, gradients = value_and_gradient(labels, embeddings, variant=variant)
+    expected_values, expected_gradients, mined = oracle(labels, embeddings, variant=variant)
+    assert mined.max() > 0
+    np.testing.assert_allclose(values, expected_values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradients * 160, expected_gradients * 160, rtol=1e-4, atol=1e-5)
+
+
 def test_near_duplicates_in_a_large_batch_are_judged_exactly():
     """A negative at a millionth of the usual distance keeps its direction in float32 too."""
     labels, embeddings = batch(count=290, classes=40)
@@ -358,12 +391,17 @@ def test_the_variants_differ():
     assert not np.allclose(values[1], values[2])
 
 
-def test_sizes_of_nothing():
-    """One embedding has no loss, none has none either."""
-    for count in (0, 1):
-        values, gradients = value_and_gradient(np.zeros(count, np.int64), np.zeros([count, 3], np.float32))
-        np.testing.assert_array_equal(values, np.zeros(count))
-        np.testing.assert_array_equal(gradients, np.zeros([count, 3]))
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("dimensions", [3, 11])
+def test_sizes_of_nothing(count, dimensions):
+    """One embedding has no loss, none has none either, eagerly and in graphs of that very size."""
+    labels, embeddings = np.zeros(count, np.int64), np.zeros([count, dimensions], np.float32)
+    values, gradients = value_and_gradient(labels, embeddings)
+    np.testing.assert_array_equal(values, np.zeros(count))
+    np.testing.assert_array_equal(gradients, np.zeros([count, dimensions]))
+    for compiled in (False, True):
+        graph = tf.function(lambda: ranked_list_loss(labels, embeddings), jit_compile=compiled)
+        np.testing.assert_array_equal(graph(), np.zeros(count))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
