@@ -76,6 +76,14 @@ def _caffe_blobs(name, kind, shapes):
     return [blob.astype(np.float32) for blob in blobs]
 
 
+def caffe_tensors_for(model):
+    """The same for another input size, which the dense layers after a flattened tap depend on."""
+    layers = caffe_tensors()
+    for name in ("loss1/fc", "loss2/fc"):
+        layers[name] = [layers[name][0][:, : model.get_layer(name.replace("/", "_")).kernel.shape[0]]]
+    return layers
+
+
 def inputs(px, mean):
     """Two pictures, [2, px, px, 3]."""
     values = np.random.default_rng([SEED, px]).uniform(0, 255, (2, 3, px, px)).astype(np.float32)

@@ -9,6 +9,7 @@ from rll_tf.models import pretrained_origin
 from rll_tf.models.inception_bn import keras_name, weighted_layers
 from rll_tf.models.weights.naming import PYTORCH
 from rll_tf.training import Settings, build
+from tests.models import reference as golden_values
 
 SMALL = {"backbone": "inception_bn", "input_px": 75, "embedding_dim": 16, "steps": 10, "learning_rate": 0.001}
 
@@ -46,6 +47,37 @@ def test_each_precision_trains_and_agrees(precision, pictures, reference):
     losses = model.train_on_batch(pictures, labels, return_dict=True)
     assert all(np.isfinite(value) for value in losses.values())
     assert int(model.optimizer.iterations) == 1 or precision == "mixed_float16"
+    for embedding in model(pictures).values():
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """The reference's weights for the smallest input with whole 5×5 windows in each head; float32 embeddings.
+
+    Their activations reach 3,600 there: a sum of 25 of them is no float16 number.
+    """
+    file = tmp_path_factory.mktemp("weights") / "golden.caffemodel"
+    settings = Settings(**{**SMALL, "input_px": 135, "embedding_dim": None})
+    model = build(settings)
+    golden_values.write_caffemodel(file, golden_values.caffe_tensors_for(model))
+    settings = settings.override([f"weights={file}"])
+    pictures = golden_values.inputs(settings.input_px, golden_values.CAFFE_MEAN)
+    return settings, pictures, build(settings)(pictures)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_each_precision_carries_the_reference_weights(precision, golden):
+    """Activations as large as a trained network's: embeddings agree, a step's losses are finite."""
+    settings, pictures, wanted = golden
+    model = build(settings.override([f"precision={precision}"]))
+    model.run_eagerly = True
+    for level, embedding in model(pictures).items():
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
+        assert np.sum(embedding * wanted[level], axis=1).min() > 1 - 2e-2
+    labels = dict.fromkeys(wanted, np.array([0, 1, 0, 1]))
+    losses = model.train_on_batch(np.concatenate([pictures, pictures[:, :, ::-1]]), labels, return_dict=True)
+    assert all(np.isfinite(value) for value in losses.values())
     for embedding in model(pictures).values():
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
 
