@@ -8,7 +8,7 @@ import tensorflow as tf
 from rll_tf.models import pretrained_origin
 from rll_tf.models.inception_bn import keras_name, weighted_layers
 from rll_tf.models.weights.naming import PYTORCH
-from rll_tf.training import Settings, build
+from rll_tf.training import CaffeSGD, Settings, build
 from tests.models import reference as golden_values
 
 SMALL = {"backbone": "inception_bn", "input_px": 75, "embedding_dim": 16, "steps": 10, "learning_rate": 0.001}
@@ -106,6 +106,15 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
         build(settings.override([f"weights={file}"]))
     model = build(settings.override([f"weights={file}", "pixels=pytorch"]))
     assert model.optimizer.multipliers == dict.fromkeys(["loss1_fc_bn_sc_fc", "loss1_conv", "loss1_fc"], 10)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_only_float16_scales_the_loss(precision):
+    """Its range alone is too short for gradients."""
+    optimizer = build(Settings(steps=1, input_px=16, precision=precision)).optimizer
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (precision == "mixed_float16")
+    assert isinstance(optimizer.inner_optimizer if scaled else optimizer, CaffeSGD)
 
 
 def test_rates():
