@@ -34,6 +34,12 @@ def build(settings: Settings) -> keras.Model:
     if settings.weights is not None:
         loaded = load_pretrained(model, settings.weights)
         pixels = settings.preprocessing
+        if loaded.mean is None and settings.pixels is None and find_backbone(settings.backbone).layouts:
+            raise ValueError(
+                f"{settings.weights} doesn't tell which mean its network was trained with: "
+                f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names; "
+                "got none"
+            )
         if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):
             raise ValueError(
                 f"weights of {loaded.origin} origin need pixels={loaded.origin}; "

@@ -108,6 +108,23 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
     assert model.optimizer.multipliers == dict.fromkeys(["loss1_fc_bn_sc_fc", "loss1_conv", "loss1_fc"], 10)
 
 
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
+def test_keras_weights_dont_tell_their_pixels(name, tmp_path):
+    """Where they could be either mean's, the user must say."""
+    settings, file = Settings(**{**SMALL, "levels": ("low",)}), tmp_path / name
+    model = build(settings)
+    if name == "a.npz":
+        np.savez(file, **{weight.path: weight.numpy() for weight in model.weights})
+    else:
+        (model.save if name == "a.keras" else model.save_weights)(file)
+    settings = settings.override([f"weights={file}"])
+    with pytest.raises(
+        ValueError, match=r"a\..* doesn't tell which mean .* needs pixels=caffe or pixels=pytorch"
+    ):
+        build(settings)
+    build(settings.override(["pixels=pytorch"]))
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_only_float16_scales_the_loss(precision):
     """Its range alone is too short for gradients."""
