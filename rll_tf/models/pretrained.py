@@ -43,6 +43,10 @@ KERAS_FORMATS = (".keras", ".weights.h5")
 WRAPPER = "module."
 # The first layer in which the layouts differ, and its channels in each.
 TELLING_LAYER, LAYOUT_OF_WIDTH = "inception_4c_pool_proj", {96: "caffe", 128: "pytorch"}
+PUBLIC = (
+    "Inception-BN's from ImageNet are public as googlenet_bn.caffemodel, and for layout=pytorch as "
+    "bn_inception-52deb4733.pth of pretrained-models.pytorch"
+)
 # How many of a file's mistakes a message names.
 NAMED = 5
 
@@ -118,7 +122,7 @@ def pretrained_origin(path: str | Path) -> str:
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights at {path}")
+        raise FileNotFoundError(f"there is no file of weights at {path}; {PUBLIC}")
     if path.suffix not in READERS and not path.name.endswith(KERAS_FORMATS):
         known = ", ".join([*READERS, *KERAS_FORMATS])
         raise ValueError(f"weights must be in a file of one of the formats {known}; got {path.name}")

@@ -37,8 +37,7 @@ def build(settings: Settings) -> keras.Model:
         if loaded.mean is None and settings.pixels is None and find_backbone(settings.backbone).layouts:
             raise ValueError(
                 f"{settings.weights} doesn't tell which mean its network was trained with: "
-                f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names; "
-                "got none"
+                f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names"
             )
         if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):
             raise ValueError(

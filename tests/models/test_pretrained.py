@@ -530,8 +530,10 @@ def test_a_keras_file_holds_its_numbers_itself(model, tmp_path):
 
 
 def test_other_files_are_refused(model, tmp_path):
-    """No file, and a format nobody knows."""
-    with pytest.raises(FileNotFoundError, match=r"no file of weights at .*a\.pth"):
+    """No file, with the names of public ones, and a format nobody knows."""
+    with pytest.raises(
+        FileNotFoundError, match=r"at .*a\.pth; .* googlenet_bn\.caffemodel, .* bn_inc.*\.pth"
+    ):
         load_pretrained(model, tmp_path / "a.pth")
     (tmp_path / "a.bin").touch()
     with pytest.raises(ValueError, match=r"formats \.caffemodel, .*; got a\.bin"):
