@@ -167,10 +167,15 @@ class MaxPooling(_Pooling):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class AveragePooling(_Pooling):
-    """The mean of each window, zeros on the padding included; TensorFlow's `same` leaves them out."""
+    """The mean of each window, zeros on the padding included; TensorFlow's `same` leaves them out.
+
+    Sums are float32: in float16 a window of 25 cells of 2,621 is beyond the largest number, while their mean
+    is not.
+    """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pool."""
+        dtype, inputs = inputs.dtype, tf.cast(inputs, tf.float32)
         pads = self._pads(inputs.shape)
         counts = np.outer(
             *(
@@ -181,9 +186,9 @@ class AveragePooling(_Pooling):
         if any(sum(pad) for pad in pads):
             inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)])
         means = tf.nn.avg_pool2d(inputs, self.kernel_px, self.stride, "VALID")
-        if (counts == self.kernel_px**2).all():
-            return means
-        return means * tf.constant(self.kernel_px**2 / counts[..., None], means.dtype)
+        if (counts != self.kernel_px**2).any():
+            means *= tf.constant(self.kernel_px**2 / counts[..., None], means.dtype)
+        return tf.cast(means, dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

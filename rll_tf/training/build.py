@@ -34,6 +34,11 @@ def build(settings: Settings) -> keras.Model:
     if settings.weights is not None:
         loaded = load_pretrained(model, settings.weights)
         pixels = settings.preprocessing
+        if loaded.mean is None and settings.pixels is None and find_backbone(settings.backbone).layouts:
+            raise ValueError(
+                f"{settings.weights} doesn't tell which mean its network was trained with: "
+                f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names"
+            )
         if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):
             raise ValueError(
                 f"weights of {loaded.origin} origin need pixels={loaded.origin}; "
@@ -59,7 +64,7 @@ def _new_layers(settings: Settings) -> list[str]:
     return [layer for level in settings.levels for layer in by_level.get(level, ())]
 
 
-def _optimizer(settings: Settings, new_layers: list[str]) -> CaffeSGD:
+def _optimizer(settings: Settings, new_layers: list[str]) -> keras.optimizers.Optimizer:
     rate = settings.learning_rate
     if settings.halve_every_steps is None:
         schedule = keras.optimizers.schedules.CosineDecay(rate, settings.steps)
@@ -67,7 +72,12 @@ def _optimizer(settings: Settings, new_layers: list[str]) -> CaffeSGD:
         schedule = step_schedule(rate, settings.halve_every_steps, 0.5)
     faster = settings.new_layers_rate
     multipliers = {} if faster == 1 else dict.fromkeys(new_layers, faster)
-    return CaffeSGD(schedule, settings.momentum, settings.weight_decay, multipliers)
+    optimizer = CaffeSGD(schedule, settings.momentum, settings.weight_decay, multipliers)
+    if settings.precision != "mixed_float16":
+        return optimizer
+    # Left to itself, `compile` scales the loss too, but a checkpoint then names the inner optimizer alone:
+    # what is loaded from it has forgotten momentum, step and scale.
+    return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
 def _losses(settings: Settings) -> dict[str, RankedListLoss]:

@@ -10,6 +10,7 @@ import keras
 
 from rll_tf.training.embed import CONCAT
 from rll_tf.training.files import append_line
+from rll_tf.training.optimizers import update_count
 from rll_tf.training.run import Run
 
 Metrics = dict[str, dict[str, float]]
@@ -77,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate and save."""
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.log.step}
-        row["updates"] = int(self.model.optimizer.iterations)
+        row["updates"] = update_count(self.model.optimizer)
         row.update(self.log.epoch_means())
         best_before = best_epoch(self.run, self.metric)
         if self.validate is not None:

@@ -63,7 +63,8 @@ class CaffeSGD(keras.optimizers.Optimizer):
             names = ", ".join(sorted(unknown))
             raise ValueError(f"multipliers must name layers with trainable weights; got {names}")
         super().build(variables)
-        self._buffers = self.add_optimizer_variables(variables, "momentum")
+        # Keras 3.8 has no `add_optimizer_variables`.
+        self._buffers = [self.add_variable_from_reference(variable, "momentum") for variable in variables]
         self._rates = [
             next((value for layer, value in self.multipliers.items() if layer in names), 1.0)
             for names in layers
@@ -89,6 +90,12 @@ class CaffeSGD(keras.optimizers.Optimizer):
             "coupled_weight_decay": self.coupled_weight_decay,
             "multipliers": self.multipliers,
         }
+
+
+def update_count(optimizer: keras.optimizers.Optimizer) -> int:
+    """How many updates an optimizer has made; steps whose scaled loss overflowed made none."""
+    # In Keras 3.8 the count of a LossScaleOptimizer itself stays 0.
+    return int(getattr(optimizer, "inner_optimizer", optimizer).iterations)
 
 
 def step_schedule(

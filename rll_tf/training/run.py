@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -161,8 +162,20 @@ class Run:
     def _load(self, file: Path) -> keras.Model:
         find_backbone(self.settings.backbone)  # imports the package whose layers the model may hold
         try:
-            return keras.models.load_model(file)
-        except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
+            with warnings.catch_warnings():
+                # Keras only warns where it leaves an optimizer's state out.
+                warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
+                return keras.models.load_model(file)
+        except (
+            zipfile.BadZipFile,
+            EOFError,
+            KeyError,
+            OSError,
+            TypeError,
+            UserWarning,
+            ValueError,
+            zlib.error,
+        ) as error:
             raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
 
 

@@ -30,7 +30,7 @@ class Settings:
         layout: which of the backbone's variants, where it has several; None is its first.
         weights: a file for `rll_tf.models.load_pretrained`; None draws them from the seed.
         pixels: what the network takes, see `PIXELS`; None is what belongs to the weights' file, otherwise to
-            the backbone.
+            the backbone. Inception-BN's weights under Keras's names don't tell, and need it.
         precision: a name in `PRECISIONS`; embeddings and loss are float32 in each.
         jit: whether to compile steps with XLA.
         levels: the embeddings to train, each with a `RankedListLoss` of its own, weight 1 each.

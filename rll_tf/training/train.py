@@ -30,6 +30,7 @@ from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
 from rll_tf.training.commit import source_commit
 from rll_tf.training.embed import CONCAT, evaluate
 from rll_tf.training.files import write_json
+from rll_tf.training.optimizers import update_count
 from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
 
@@ -174,7 +175,7 @@ def _begin(settings: Settings, run: Run) -> tuple[keras.Model, int]:
     """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
     if run.last_file.is_file():
         model = run.last_model()
-        updates = int(model.optimizer.iterations)
+        updates = update_count(model.optimizer)
         # Loss scaling leaves out the update of a step that overflowed; the step counts all the same.
         step = next((row["step"] for row in reversed(run.epochs()) if row.get("updates") == updates), updates)
         print(f"continuing after step {step}")

@@ -76,6 +76,14 @@ def _caffe_blobs(name, kind, shapes):
     return [blob.astype(np.float32) for blob in blobs]
 
 
+def caffe_tensors_for(model):
+    """The same for another input size, which the dense layers after a flattened tap depend on."""
+    layers = caffe_tensors()
+    for name in ("loss1/fc", "loss2/fc"):
+        layers[name] = [layers[name][0][:, : model.get_layer(name.replace("/", "_")).kernel.shape[0]]]
+    return layers
+
+
 def inputs(px, mean):
     """Two pictures, [2, px, px, 3]."""
     values = np.random.default_rng([SEED, px]).uniform(0, 255, (2, 3, px, px)).astype(np.float32)
@@ -159,7 +167,9 @@ def pickled_state_dict(tensors, shape=None, strides=None):
     out = io.BytesIO()
     out.write(b"\x80\x02" + ordered_dict + b"(")
     for key, (name, array) in enumerate(tensors.items()):
-        storage = b"LongStorage" if array.dtype == np.int64 else b"FloatStorage"
+        storage = {"int64": b"LongStorage", "uint16": b"BFloat16Storage"}.get(
+            array.dtype.name, b"FloatStorage"
+        )
         steps = np.ascontiguousarray(array).strides[: array.ndim]
         sides = array.shape if shape is None else shape
         jumps = [step // array.itemsize for step in steps] if strides is None else strides
@@ -182,12 +192,12 @@ def _number(value):
 
 
 def write_safetensors(file, tensors):
-    """Write tensors of float32 and int64."""
+    """Write tensors of float32, int64 and, as bits of uint16, bfloat16."""
     header, numbers = {"__metadata__": {"format": "pt"}}, b""
     for name, array in tensors.items():
         first = len(numbers)
         numbers += np.ascontiguousarray(array).tobytes()
-        dtype = {"float32": "F32", "int64": "I64"}[array.dtype.name]
+        dtype = {"float32": "F32", "int64": "I64", "uint16": "BF16"}[array.dtype.name]
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [first, len(numbers)]}
     text = json.dumps(header).encode()
     file.write_bytes(struct.pack("<Q", len(text)) + text + numbers)

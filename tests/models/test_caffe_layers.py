@@ -53,6 +53,18 @@ def test_pooling_is_caffes(layer, kernel, stride, pad, size):
     assert pool.compute_output_shape(x.shape) == wanted.shape
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [(5, 3, 0), (3, 1, 1)])
+def test_means_of_half_precision_do_not_overflow(kernel, stride, pad, dtype):
+    """The sum of a window is beyond float16's largest number, 65,504; the mean is not."""
+    x = random(2, 8, 9, 3) + 20_000
+    pool = AveragePooling(kernel, stride, pad, dtype=f"mixed_{dtype}")
+    means = pool(x)
+    assert means.dtype == dtype
+    wanted = caffe_pool(x, kernel, stride, pad, average=True)
+    np.testing.assert_allclose(np.asarray(means, np.float64), wanted, rtol=2**-8)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (9, 12), (227, 13)])
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(7, 2, 3), (3, 2, 1), (3, 1, 1), (1, 1, 0)])
 def test_convolution_pads_both_ends_alike(kernel, stride, pad, size):

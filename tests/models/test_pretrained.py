@@ -1,12 +1,15 @@
 """Weight files: every format, every tensor accounted for, nothing run."""
 
+import io
 import pickle
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
-from rll_tf.models import embedding_model, load_pretrained
+from rll_tf.models import embedding_model, inception_bn, load_pretrained
 from rll_tf.models.inception_bn import weighted_layers
 from rll_tf.models.weights.naming import CAFFE, PYTORCH
 from tests.models import reference
@@ -203,7 +206,7 @@ def test_a_pickle_that_runs_code_is_refused(place, model, fresh, tmp_path):
     hostile = {"conv1_7x7_s2.weight": Hostile(proof)}
     if place == "npz":
         np.savez(file, **{"conv1_7x7_s2.weight": np.array([hostile], object)})
-        message = "allow_pickle=False"
+        message = "a.npz must be .* plain arrays of real numbers: conv1_7x7_s2.weight.npy has dtype object"
     else:
         message = r"asks for __builtin__\.exec, .* nothing of it was run"
         reference.write_pth(file, {}, legacy=place == "legacy", content=pickle.dumps(hostile, 2))
@@ -217,7 +220,7 @@ def test_a_pickle_that_runs_code_is_refused(place, model, fresh, tmp_path):
     ("shape", "strides", "message"),
     [
         ((2, 3), (3, 1), "reaches beyond"),
-        ((10**12,), (0,), "reaches beyond"),
+        ((10**12,), (1,), "reaches beyond"),
         ((2,), (-1,), "has shape"),
     ],
 )
@@ -229,6 +232,164 @@ def test_a_tensor_stays_within_its_storage(shape, strides, message, model, tmp_p
     reference.write_pth(file, {"a": array}, content=content)
     with pytest.raises(ValueError, match=f"conv1_7x7_s2.weight: .*{message}"):
         load_pretrained(model, file)
+
+
+def test_a_tensor_may_repeat_its_numbers(model, tmp_path):
+    """What PyTorch's `expand` makes; one of absurd size is refused before it takes memory."""
+    file, tensors = tmp_path / "a.pth", tensors_of(model, PYTORCH)
+    name = "conv2_3x3_bn.weight"
+    write(file, {**tensors, name: np.broadcast_to(np.float32(1.5), [192])})
+    load_pretrained(model, file)
+    np.testing.assert_array_equal(model.get_layer("conv2_3x3_bn").gamma, np.full(192, 1.5))
+    array = np.zeros(5, np.float32)
+    content = reference.pickled_state_dict({"conv1_7x7_s2.weight": array}, (10**12,), (0,))
+    reference.write_pth(file, {"a": array}, content=content)
+    with pytest.raises(ValueError, match=r"weight must have shape \(64, 3, 7, 7\); got \(1000000000000,\)"):
+        load_pretrained(model, file)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        b"ctorch\nFloatStorage\n}X\x04\x00\x00\x00nameX\x0b\x00\x00\x00HalfStoragesb.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(N}X\x07\x00\x00\x00__doc__X\x03\x00\x00\x00badstb.",
+    ],
+    ids=["storage", "function"],
+)
+def test_a_pickle_leaves_no_mark_on_the_next(build, model, tmp_path):
+    """The opcode BUILD may not change what stands for PyTorch's names."""
+    reference.write_pth(tmp_path / "poison.pth", {}, content=b"\x80\x02" + build)
+    with pytest.raises(ValueError, match=r"poison\.pth is not .*: it changes an object of PyTorch's"):
+        load_pretrained(model, tmp_path / "poison.pth")
+    tensors = tensors_of(model, PYTORCH)
+    load_pretrained(model, write(tmp_path / "good.pth", tensors))
+    kernel = model.get_layer("conv2_3x3").kernel
+    np.testing.assert_array_equal(kernel, tensors["conv2_3x3.weight"].transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("name", ["new.pth", "old.pth", "a.safetensors"])
+def test_bfloat16_is_read(name, model, tmp_path):
+    """The upper halves of float32 numbers, exactly."""
+    tensors = tensors_of(model, PYTORCH)
+    bits = (tensors["conv2_3x3.weight"].view(np.uint32) >> 16).astype(np.uint16)
+    load_pretrained(model, write(tmp_path / name, {**tensors, "conv2_3x3.weight": bits}))
+    wanted = (bits.astype(np.uint32) << 16).view(np.float32).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(model.get_layer("conv2_3x3").kernel, wanted)
+
+
+@pytest.mark.parametrize("name", ["new.pth", "a.safetensors", "a.npz"])
+def test_data_parallels_prefix_is_dropped(name, model, tmp_path):
+    """`module.` before every name."""
+    tensors = {f"module.{name}": array for name, array in tensors_of(model, PYTORCH).items()}
+    assert load_pretrained(model, write(tmp_path / name, tensors)).origin == "pytorch"
+
+
+def test_a_checkpoint_holds_a_state_dict(model, tmp_path):
+    """Under any name, beside other things; several are named."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: make test-all")
+    state = {name: torch.from_numpy(array) for name, array in tensors_of(model, PYTORCH).items()}
+    file = tmp_path / "a.pth"
+    torch.save({"model": state, "epoch": 3, "optimizer": {"state": {0: {"step": state}}}}, file)
+    assert load_pretrained(model, file).origin == "pytorch"
+    torch.save({"model": state, "ema": state}, file)
+    with pytest.raises(ValueError, match="more than one state dict: model, ema; save one alone"):
+        load_pretrained(model, file)
+
+
+def test_batch_norms_blobs_may_have_four_sides(model, tmp_path):
+    """[1, C, 1, 1], as some converters write them."""
+    tensors = tensors_of(model, CAFFE)
+    name = "conv2/3x3/bn/0"
+    file = write(tmp_path / "a.caffemodel", {**tensors, name: tensors[name].reshape(1, -1, 1, 1)})
+    load_pretrained(model, file)
+    mean = tensors[name] / tensors["conv2/3x3/bn/2"]
+    np.testing.assert_allclose(model.get_layer("conv2_3x3_bn").moving_mean, mean, rtol=1e-6)
+
+
+def test_a_renamed_layer_is_seen(model, tmp_path):
+    """Both of its names are in the message, however many tensors it has."""
+    renamed = {
+        name.replace("conv2_3x3_reduce", "stem"): array for name, array in tensors_of(model, PYTORCH).items()
+    }
+    message = r"conv2_3x3_reduce.weight is missing; stem.bias is not part of the network; conv2_3x3_reduce_bn"
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(model, write(tmp_path / "a.pth", renamed))
+
+
+def test_a_trunk_alone_is_told_what_fits(model, tmp_path):
+    """A .caffemodel without auxiliary heads serves the high level."""
+    tensors = {name: array for name, array in tensors_of(model, CAFFE).items() if "loss" not in name}
+    with pytest.raises(ValueError, match=r'lacks only heads: levels=\["high"\] needs none of them'):
+        load_pretrained(model, write(tmp_path / "a.caffemodel", tensors))
+
+
+@pytest.mark.parametrize("name", ["a.caffemodel", "a.pth", "a.safetensors", "a.npz", "k.npz", "k.keras"])
+def test_numbers_that_are_not_finite_are_refused(name, model, fresh, tmp_path):
+    """The tensor is named; no weight is set."""
+    bad, file = np.array([np.nan, np.inf]), tmp_path / name
+    if name.startswith("k"):
+        source, tensor = keras.models.clone_model(model), "conv2_3x3_bn/gamma"
+        gamma = source.get_layer("conv2_3x3_bn").gamma
+        gamma.assign(np.concatenate([bad, np.ones(190)]))
+        source.save(file) if name == "k.keras" else write(file, {w.path: w.numpy() for w in source.weights})
+    else:
+        tensors = tensors_of(model, CAFFE if name == "a.caffemodel" else PYTORCH)
+        tensor = "conv2/3x3/bn/sc/0" if name == "a.caffemodel" else "conv2_3x3_bn.weight"
+        tensors[tensor][:2] = bad
+        write(file, tensors)
+    with pytest.raises(
+        ValueError, match=f"{tensor} must hold finite float32 numbers; got 2 of 192 that are not"
+    ):
+        load_pretrained(model, file)
+    assert_unchanged(model, fresh)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("npy", "not a zip file"),
+        ("damaged", "Error -3|Bad CRC|[Ii]nvalid"),
+        ("huge", r"conv1/7x7_s2/0.npy of shape \(1000000000000000,\) and dtype float32 has 0 bytes"),
+        ("text", "conv1/7x7_s2/0 is not a .npy file"),
+        ("strings", "conv1/7x7_s2/0.npy has dtype <U1"),
+        ("complex", "conv1/7x7_s2/0.npy has dtype complex128"),
+        ("objects", "conv1/7x7_s2/0.npy has dtype object"),
+    ],
+)
+def test_a_bad_npz_is_refused(what, message, model, tmp_path):
+    """One error names the file, what must hold and which entry doesn't."""
+    file, name = tmp_path / "a.npz", "conv1/7x7_s2/0"
+    if what == "npy":
+        with file.open("wb") as stream:
+            np.save(stream, np.ones(3))
+    elif what == "damaged":
+        np.savez_compressed(file, a=np.zeros(200_000))
+        content = bytearray(file.read_bytes())
+        content[60:100] = bytes(byte ^ 0xA5 for byte in content[60:100])
+        file.write_bytes(content)
+    elif what == "huge":
+        header = io.BytesIO()
+        about = {"descr": "<f4", "fortran_order": False, "shape": (10**15,)}
+        np.lib.format.write_array_header_1_0(header, about)
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(f"{name}.npy", header.getvalue())
+    elif what == "text":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(name, "hello")
+    else:
+        kinds = {"strings": "a", "complex": 1j, "objects": None}
+        np.savez(file, **{name: np.array([kinds[what]])})
+    with pytest.raises(ValueError, match=rf"a\.npz must be a whole \.npz file of plain .*: .*({message})"):
+        load_pretrained(model, file)
+
+
+def test_arrays_by_columns_and_a_compressed_npz(model, tmp_path):
+    """Whatever NumPy writes of real numbers."""
+    tensors = tensors_of(model, PYTORCH)
+    np.savez_compressed(tmp_path / "a.npz", **{name: np.asfortranarray(a) for name, a in tensors.items()})
+    load_pretrained(model, tmp_path / "a.npz")
+    kernel = model.get_layer("conv2_3x3").kernel
+    np.testing.assert_array_equal(kernel, tensors["conv2_3x3.weight"].transpose(2, 3, 1, 0))
 
 
 def test_real_pytorch_files(model, tmp_path):
@@ -280,9 +441,99 @@ def test_keras_weights_of_another_model_are_refused(name, model, fresh, tmp_path
     assert_unchanged(model, fresh)
 
 
+def test_the_architecture_of_a_keras_file_is_not_read(model, tmp_path):
+    """Nothing in it can run, whatever Keras's version; the weights are read all the same."""
+    source = keras.models.clone_model(model)
+    source.set_weights([np.full(weight.shape, 2, np.float32) for weight in source.weights])
+    source.save(tmp_path / "good.keras")
+    with zipfile.ZipFile(tmp_path / "good.keras") as old, zipfile.ZipFile(tmp_path / "a.keras", "w") as new:
+        new.writestr("config.json", '{"module": "builtins", "class_name": "exec", "config": "no JSON')
+        new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    load_pretrained(model, tmp_path / "a.keras")
+    assert all((weight.numpy() == 2).all() for weight in model.weights)
+
+
+def test_a_lambda_layer_is_not_run(model, fresh, tmp_path):
+    """Its layers just aren't the model's; what Keras thinks of the code doesn't matter."""
+    proof, file = tmp_path / "proof", tmp_path / "a.keras"
+    inputs = keras.Input([4])
+    hostile = keras.layers.Lambda(eval(f"lambda x: (open({str(proof)!r}, 'w').close(), x)[1]"))
+    keras.Model(inputs, keras.layers.Dense(2, name="dense")(hostile(inputs))).save(file)
+    proof.unlink()
+    with pytest.raises(ValueError, match="dense/0 is not part of the model"):
+        load_pretrained(model, file)
+    assert not proof.exists()
+    assert_unchanged(model, fresh)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
+def test_keras_files_of_another_layout(name, tmp_path):
+    """The tensor and both layouts are named."""
+    levels, shape, file = ["high"], (75, 75, 3), tmp_path / name
+    theirs = embedding_model("inception_bn", levels, 8, layout="pytorch", input_shape=shape)
+    theirs.save(file) if name == "a.keras" else theirs.save_weights(file)
+    message = (
+        r"4c_pool_proj/kernel must have shape \(1, 1, 576, 96\); .* of layout 'pytorch', the model is of"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(embedding_model("inception_bn", levels, 8, input_shape=shape), file)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
+def test_a_layer_missing_from_a_keras_file_is_named(name, model, fresh, tmp_path):
+    """Its variables are; other levels' are listed as unused."""
+    file = tmp_path / name
+    trunk = inception_bn((75, 75, 3))
+    trunk.save(file) if name == "a.keras" else trunk.save_weights(file)
+    with pytest.raises(ValueError, match=r'loss1_conv/kernel is missing; .*levels=\["high"\]'):
+        load_pretrained(model, file)
+    assert_unchanged(model, fresh)
+    high = embedding_model("inception_bn", ["high"], 8, input_shape=(75, 75, 3))
+    assert load_pretrained(high, file).new_layers == ("pool5_7x7_s1_fc",)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
+def test_layers_in_layers(name, tmp_path):
+    """Layers of one name in several others; their order and kind don't matter, their names do."""
+
+    def make():
+        inner = [
+            keras.Sequential(
+                [keras.layers.Dense(3, name="dense"), keras.layers.BatchNormalization(name="norm")]
+            )
+            for _ in range(2)
+        ]
+        for number, each in enumerate(inner):
+            each.name = f"inner_{number}"
+        inputs = keras.Input([3])
+        return keras.Model(inputs, inner[1](inner[0](inputs)))
+
+    source, target, file = make(), make(), tmp_path / name
+    source.set_weights([np.full(w.shape, number, np.float32) for number, w in enumerate(source.weights)])
+    source.save(file) if name == "a.keras" else source.save_weights(file)
+    load_pretrained(target, file)
+    assert_unchanged(target, source.get_weights())
+
+
+def test_a_keras_file_holds_its_numbers_itself(model, tmp_path):
+    """HDF5 can refer to any other file on the machine."""
+    secret, file = tmp_path / "secret", tmp_path / "a.weights.h5"
+    secret.write_bytes(bytes(64 * 4))
+    with h5py.File(file, "w") as content:
+        group = content.create_group("layers/kernel/vars")
+        group.attrs["name"] = "conv1_7x7_s2"
+        group.create_dataset("0", shape=(64,), dtype="f4", external=[(str(secret), 0, 256)])
+    with pytest.raises(
+        ValueError, match=r"a\.weights\.h5 .*conv1_7x7_s2/kernel must lie in the file as a whole"
+    ):
+        load_pretrained(model, file)
+
+
 def test_other_files_are_refused(model, tmp_path):
-    """No file, and a format nobody knows."""
-    with pytest.raises(FileNotFoundError, match=r"no file of weights at .*a\.pth"):
+    """No file, with the names of public ones, and a format nobody knows."""
+    with pytest.raises(
+        FileNotFoundError, match=r"at .*a\.pth; .* googlenet_bn\.caffemodel, .* bn_inc.*\.pth"
+    ):
         load_pretrained(model, tmp_path / "a.pth")
     (tmp_path / "a.bin").touch()
     with pytest.raises(ValueError, match=r"formats \.caffemodel, .*; got a\.bin"):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from rll_tf.training.callbacks import StepLog
 from tests.conftest import ROOT, TINY, TINY_SETTINGS, rll
 from trainers import cli
 
@@ -54,6 +55,27 @@ def test_logs_beyond_the_last_checkpoint_are_written_again(uninterrupted, tmp_pa
         stream.write('{"step": 15, "loss": 0.1}\n{"step": 16, "lo')
     rll("train", "convnet", "--out", folder, "--resume")
     assert files_of(folder) == files_of(uninterrupted)
+
+
+def test_a_run_in_half_precision_ends_as_if_uninterrupted(pictures, tmp_path, monkeypatch):
+    """The checkpoint holds momentum, step and loss scale: no logged number differs."""
+    command = ["train", "convnet", "--data", f"folder:{pictures}", *SETTINGS, "--precision", "mixed_float16"]
+    command += ["--set", "steps=8", "--set", "levels=high"]
+    rll(*command, "--out", tmp_path / "whole")
+    log_step = StepLog.on_train_batch_end
+
+    def stop_at_step_6(self, batch, logs=None):
+        log_step(self, batch, logs)
+        if self.step == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepLog, "on_train_batch_end", stop_at_step_6)
+        assert cli.run([*command, "--out", str(tmp_path / "stopped")]) != 0
+    rll("train", "convnet", "--out", tmp_path / "stopped", "--resume")
+    whole, stopped = files_of(tmp_path / "whole"), files_of(tmp_path / "stopped")
+    assert stopped == whole
+    assert [json.loads(row)["updates"] for row in whole["epochs.jsonl"].splitlines()][-1] > 4
 
 
 def test_a_finished_run_is_left_as_it_is(uninterrupted):

@@ -8,7 +8,9 @@ import tensorflow as tf
 from rll_tf.models import pretrained_origin
 from rll_tf.models.inception_bn import keras_name, weighted_layers
 from rll_tf.models.weights.naming import PYTORCH
-from rll_tf.training import Settings, build
+from rll_tf.training import CaffeSGD, Settings, build
+from rll_tf.training.optimizers import update_count
+from tests.models import reference as golden_values
 
 SMALL = {"backbone": "inception_bn", "input_px": 75, "embedding_dim": 16, "steps": 10, "learning_rate": 0.001}
 
@@ -45,7 +47,38 @@ def test_each_precision_trains_and_agrees(precision, pictures, reference):
     labels = dict.fromkeys(wanted, np.array([0, 0, 0, 1, 1, 1]))
     losses = model.train_on_batch(pictures, labels, return_dict=True)
     assert all(np.isfinite(value) for value in losses.values())
-    assert int(model.optimizer.iterations) == 1 or precision == "mixed_float16"
+    assert update_count(model.optimizer) == 1 or precision == "mixed_float16"
+    for embedding in model(pictures).values():
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """The reference's weights for the smallest input with whole 5×5 windows in each head; float32 embeddings.
+
+    Their activations reach 3,600 there: a sum of 25 of them is no float16 number.
+    """
+    file = tmp_path_factory.mktemp("weights") / "golden.caffemodel"
+    settings = Settings(**{**SMALL, "input_px": 135, "embedding_dim": None})
+    model = build(settings)
+    golden_values.write_caffemodel(file, golden_values.caffe_tensors_for(model))
+    settings = settings.override([f"weights={file}"])
+    pictures = golden_values.inputs(settings.input_px, golden_values.CAFFE_MEAN)
+    return settings, pictures, build(settings)(pictures)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_each_precision_carries_the_reference_weights(precision, golden):
+    """Activations as large as a trained network's: embeddings agree, a step's losses are finite."""
+    settings, pictures, wanted = golden
+    model = build(settings.override([f"precision={precision}"]))
+    model.run_eagerly = True
+    for level, embedding in model(pictures).items():
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
+        assert np.sum(embedding * wanted[level], axis=1).min() > 1 - 2e-2
+    labels = dict.fromkeys(wanted, np.array([0, 1, 0, 1]))
+    losses = model.train_on_batch(np.concatenate([pictures, pictures[:, :, ::-1]]), labels, return_dict=True)
+    assert all(np.isfinite(value) for value in losses.values())
     for embedding in model(pictures).values():
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-3)
 
@@ -74,6 +107,32 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
         build(settings.override([f"weights={file}"]))
     model = build(settings.override([f"weights={file}", "pixels=pytorch"]))
     assert model.optimizer.multipliers == dict.fromkeys(["loss1_fc_bn_sc_fc", "loss1_conv", "loss1_fc"], 10)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
+def test_keras_weights_dont_tell_their_pixels(name, tmp_path):
+    """Where they could be either mean's, the user must say."""
+    settings, file = Settings(**{**SMALL, "levels": ("low",)}), tmp_path / name
+    model = build(settings)
+    if name == "a.npz":
+        np.savez(file, **{weight.path: weight.numpy() for weight in model.weights})
+    else:
+        (model.save if name == "a.keras" else model.save_weights)(file)
+    settings = settings.override([f"weights={file}"])
+    with pytest.raises(
+        ValueError, match=r"a\..* doesn't tell which mean .* needs pixels=caffe or pixels=pytorch"
+    ):
+        build(settings)
+    build(settings.override(["pixels=pytorch"]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_only_float16_scales_the_loss(precision):
+    """Its range alone is too short for gradients."""
+    optimizer = build(Settings(steps=1, input_px=16, precision=precision)).optimizer
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (precision == "mixed_float16")
+    assert isinstance(optimizer.inner_optimizer if scaled else optimizer, CaffeSGD)
 
 
 def test_rates():

@@ -5,15 +5,13 @@ pictures; each of three levels has its own loss, α = 1.2, m = 0.4, T = 10; SGD 
 decay 1e-5, ten times faster in the three new dense layers, from ImageNet's weights, batch norm in training
 mode. No classes are held out of the training classes: the last checkpoint counts.
 
-What each of these recipes needs, besides its data set:
+Each recipe tells what it needs. The weights are `weights/googlenet_bn.caffemodel`, or another file with
+`--set weights=FILE`: the PyTorch port's, `bn_inception-52deb4733.pth`, with `--set layout=pytorch` too. They
+can't be downloaded from here. `--set weights=none` trains from random weights, for which these numbers were
+not chosen.
 
-* weights: `weights/googlenet_bn.caffemodel`, or another file with `--set weights=FILE` (the PyTorch port's
-  with `--set layout=pytorch` too). They can't be downloaded from here. `--set weights=none` trains from
-  random weights, for which these numbers were not chosen.
-* a GPU of about 16 GB for 180 pictures in float32, about 9 GB in `mixed_float16`: estimated from the size of
-  the activations, not measured. The authors' had 32 GB.
-* hours: 180 × 10,000 pictures forward and backward are an hour on a GPU that trains 500 pictures a second:
-  estimated, not measured.
+Estimated, not measured: memory, from the size of the activations, 16 GB for 180 pictures in float32 (the
+authors' GPU had 32 GB); hours, from 500 pictures a second forward and backward.
 
 The paper's numbers have not been measured with these recipes here.
 """

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from rll_tf.models.weights import bfloat16
+
+BFLOAT16 = "BF16"
 DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
+    BFLOAT16: "<f4",  # once widened
     "I64": "<i8",
     "I32": "<i4",
     "I16": "<i2",
@@ -46,7 +50,10 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
 def _tensor(name: str, entry: dict[str, Any], numbers: memoryview) -> np.ndarray:
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"{name} has dtype {entry['dtype']}; known are {', '.join(DTYPES)}")
-    dtype, shape, (first, last) = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
-    if not 0 <= first <= last <= len(numbers) or math.prod(shape) * dtype.itemsize != last - first:
+    dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    itemsize = bfloat16.BYTES if dtype == BFLOAT16 else np.dtype(DTYPES[dtype]).itemsize
+    if not 0 <= first <= last <= len(numbers) or math.prod(shape) * itemsize != last - first:
         raise ValueError(f"{name} of shape {shape} has no such bytes: {first} to {last} of {len(numbers)}")
-    return np.frombuffer(numbers[first:last], dtype).reshape(shape)
+    data = numbers[first:last]
+    array = bfloat16.widen(data) if dtype == BFLOAT16 else np.frombuffer(data, DTYPES[dtype])
+    return array.reshape(shape)

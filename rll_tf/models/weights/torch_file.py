@@ -19,11 +19,15 @@ from typing import IO, Any
 
 import numpy as np
 
+from rll_tf.models.weights import bfloat16
+
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+BFLOAT16 = "BFloat16Storage"
 STORAGE_DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
+    BFLOAT16: "<f4",  # once widened
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -33,24 +37,37 @@ STORAGE_DTYPES = {
 }
 
 
+class _Sealed:
+    """Stands in for something of PyTorch's. A pickle may fill in what it has built, but not one of these."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("it changes an object of PyTorch's, which no file of plain tensors does")
+
+
 @dataclasses.dataclass(frozen=True)
-class _StorageType:
+class _StorageType(_Sealed):
     """Stands in for `torch.FloatStorage` and its like."""
 
     name: str
 
 
 @dataclasses.dataclass
-class _Storage:
+class _Storage(_Sealed):
     """A run of numbers that tensors are views of; the older format delivers them after the tensors."""
 
-    dtype: np.dtype
+    kind: str
     count: int
     values: np.ndarray | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in the file."""
+        itemsize = bfloat16.BYTES if self.kind == BFLOAT16 else np.dtype(STORAGE_DTYPES[self.kind]).itemsize
+        return self.count * itemsize
+
 
 @dataclasses.dataclass(frozen=True)
-class _Tensor:
+class _Tensor(_Sealed):
     """A view of a storage, checked when it is resolved."""
 
     storage: _Storage
@@ -59,7 +76,7 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def resolve(self) -> np.ndarray:
-        """The numbers, as a copy."""
+        """The numbers, as a view: one that repeats them may be of any size."""
         values = self.storage.values
         if values is None:
             raise ValueError("the numbers of a tensor are missing")
@@ -69,31 +86,38 @@ class _Tensor:
         if size == 0:
             return np.zeros(self.shape, values.dtype)
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        if last >= len(values) or size > len(values):
+        if last >= len(values):
             raise ValueError(f"a tensor of shape {self.shape} reaches beyond its {len(values)} numbers")
         strides = [step * values.itemsize for step in self.strides]
-        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides).copy()
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides, writeable=False)
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+class _RebuildTensor(_Sealed):
     """Stands in for PyTorch's functions of that name; what follows the strides concerns training."""
-    numbers = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
-        raise ValueError("a tensor is not described as PyTorch does")
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+    def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+        numbers = (offset, *shape, *strides)
+        if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
+            raise ValueError("a tensor is not described as PyTorch does")
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
-    return data
+class _RebuildParameter(_Sealed):
+    """Stands in for PyTorch's function of that name."""
+
+    def __call__(self, data: Any, *_: Any) -> Any:
+        return data
 
 
-_KNOWN = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    **{("torch", name): _StorageType(name) for name in STORAGE_DTYPES},
-}
+def _stand_ins() -> dict[tuple[str, str], Any]:
+    """What a pickle may name; made anew for each file, so that none can leave a mark on the next."""
+    return {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
+        ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+        ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+        **{("torch", name): _StorageType(name) for name in STORAGE_DTYPES},
+    }
 
 
 class _Unpickler(pickle.Unpickler):
@@ -101,12 +125,12 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, stream: IO[bytes], storages: dict[str, _Storage]) -> None:
         super().__init__(stream)
-        self.storages = storages
+        self.storages, self.known = storages, _stand_ins()
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name of the pickle."""
         try:
-            return _KNOWN[module, name]
+            return self.known[module, name]
         except KeyError:
             raise ValueError(
                 f"it asks for {module}.{name}, which no file of plain tensors needs; nothing of it was run"
@@ -117,8 +141,7 @@ class _Unpickler(pickle.Unpickler):
         kind, storage_type, key, _, count, *view = pid
         if kind != "storage" or not isinstance(storage_type, _StorageType) or any(view):
             raise ValueError("a storage is not described as PyTorch does")
-        dtype = np.dtype(STORAGE_DTYPES[storage_type.name])
-        return self.storages.setdefault(str(key), _Storage(dtype, count))
+        return self.storages.setdefault(str(key), _Storage(storage_type.name, count))
 
 
 def read_torch(file: Path) -> dict[str, np.ndarray]:
@@ -132,12 +155,28 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
             is_zip = stream.read(4) == b"PK\x03\x04"
             stream.seek(0)
             content = _read_zip(stream) if is_zip else _read_legacy(stream)
-        if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-            content = content["state_dict"]
-        return _tensors(content)
+        return _tensors(_state_dict(content))
     # A damaged pickle can end in almost any exception.
     except Exception as error:
         raise ValueError(f"{file} is not a PyTorch file of tensors: {error}") from error
+
+
+def _state_dict(content: Any) -> Any:
+    """The state dict, taken out of a checkpoint that holds one beside the epoch, the optimizer and so on.
+
+    Raises:
+        ValueError: it holds several.
+    """
+    if not isinstance(content, dict) or any(isinstance(value, _Tensor) for value in content.values()):
+        return content
+    parts = [
+        name
+        for name, part in content.items()
+        if isinstance(part, dict) and part and all(isinstance(value, _Tensor) for value in part.values())
+    ]
+    if len(parts) > 1:
+        raise ValueError(f"it holds more than one state dict: {', '.join(map(str, parts))}; save one alone")
+    return content[parts[0]] if parts else content
 
 
 def _tensors(content: Any) -> dict[str, np.ndarray]:
@@ -188,11 +227,14 @@ def _read_legacy(stream: IO[bytes]) -> Any:
         (count,) = struct.unpack("<q", stream.read(8))
         if count != storage.count:
             raise ValueError(f"a storage of {storage.count} numbers has {count}")
-        _fill(storage, stream.read(count * storage.dtype.itemsize))
+        _fill(storage, stream.read(storage.size_bytes))
     return content
 
 
 def _fill(storage: _Storage, data: bytes) -> None:
-    if len(data) != storage.count * storage.dtype.itemsize:
+    if len(data) != storage.size_bytes:
         raise ValueError(f"a storage of {storage.count} numbers has {len(data)} bytes; the file is cut short")
-    storage.values = np.frombuffer(data, storage.dtype)
+    if storage.kind == BFLOAT16:
+        storage.values = bfloat16.widen(data)
+    else:
+        storage.values = np.frombuffer(data, STORAGE_DTYPES[storage.kind])
