@@ -16,7 +16,7 @@ from rll_tf.data.decode import decode
 from rll_tf.data.images import Preprocessing
 
 # Part of every key: to be raised when decoding or resizing changes a single pixel.
-VERSION = 2
+VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
