@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, find_tree, missing
+from rll_tf.data.layout import Counts, check, doubled, find_tree, missing
 
 COUNTS = {"train": Counts(98, 8_054), "test": Counts(98, 8_131)}
 
 _ALL = "cars_annos.mat"
 _TRAIN = "cars_train_annos.mat"
 _TEST = "cars_test_annos_withlabels.mat"
+_DEVKITS = ("devkit", "car_devkit/devkit")
 
 
 def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS) -> Catalogue:
@@ -26,8 +27,9 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
         devkit/cars_train_annos.mat, devkit/cars_test_annos_withlabels.mat
         (or beside devkit/), cars_train/00001.jpg …, cars_test/00001.jpg …      (the devkit)
 
-    `path` is the directory that holds these, or one above it named `cars196` or `stanford_cars`. Which half
-    of the pictures the annotations call test is for classification and not used.
+    `path` is the directory that holds these, or one above it named `cars196` or `stanford_cars`. A folder of
+    pictures may lie in another of its name, as in copies on Kaggle, and the devkit in `car_devkit/`. Which
+    half of the pictures the annotations call test is for classification and not used.
 
     Args:
         path: where the tree lies.
@@ -67,13 +69,13 @@ def _annotated(path: Path) -> tuple[Path, list[tuple[str, int]], list[str]]:
     for root in (path, path / "cars196", path / "stanford_cars"):
         if (root / _ALL).is_file():
             mat = _load(root / _ALL)
-            return root, _pairs(root / _ALL, mat, "relative_im_path", ""), _names(mat)
-        if (root / "devkit" / _TRAIN).is_file():
-            test = find_tree("cars196", root, ["devkit"], _TEST) / _TEST
-            train = root / "devkit" / _TRAIN
-            meta = root / "devkit" / "cars_meta.mat"
-            pairs = _pairs(train, _load(train), "fname", "cars_train/")
-            pairs += _pairs(test, _load(test), "fname", "cars_test/")
+            return root, _pairs(root / _ALL, mat, "relative_im_path", doubled(root, "car_ims")), _names(mat)
+        devkit = next((root / place for place in _DEVKITS if (root / place / _TRAIN).is_file()), None)
+        if devkit is not None:
+            test = find_tree("cars196", root, _DEVKITS, _TEST) / _TEST
+            train, meta = devkit / _TRAIN, devkit / "cars_meta.mat"
+            pairs = _pairs(train, _load(train), "fname", doubled(root, "cars_train") + "cars_train/")
+            pairs += _pairs(test, _load(test), "fname", doubled(root, "cars_test") + "cars_test/")
             return root, pairs, _names(_load(meta)) if meta.is_file() else []
     raise missing("cars196", f"{_ALL} or devkit/{_TRAIN}", [path, path / "cars196", path / "stanford_cars"])
 

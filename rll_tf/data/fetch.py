@@ -43,7 +43,7 @@ SOURCES = {
             ),
         ),
         "get CUB_200_2011.tgz (CaltechDATA, record 65de6-vp158; Kaggle has copies named cub2002011) and "
-        "unpack it to {place}/CUB_200_2011",
+        "unpack it in {place}, which gives {place}/CUB_200_2011/images.txt",
     ),
     "cars196": Source(
         (
@@ -63,8 +63,9 @@ SOURCES = {
             ),
         ),
         "the official address is gone; get car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz,"
-        " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset) "
-        "and unpack them to {place}",
+        " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset), "
+        "unpack the archives in {place} and put the other file there, which gives {place}/cars_annos.mat and "
+        "{place}/car_ims/000001.jpg, or {place}/devkit/cars_train_annos.mat and {place}/cars_train/00001.jpg",
     ),
     "sop": Source(
         (
@@ -77,14 +78,14 @@ SOURCES = {
                 md5="7f73d41a2f44250d4779881525aea32e",
             ),
         ),
-        "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it to "
-        "{place}/Stanford_Online_Products",
+        "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it in "
+        "{place}, which gives {place}/Stanford_Online_Products/Ebay_train.txt",
     ),
     "inshop": Source(
         (),
         "it is given out by hand only: ask for the In-shop Clothes Retrieval Benchmark of DeepFashion at "
         "mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html, put list_eval_partition.txt into "
-        "{place}/Eval and unpack img.zip to {place}/img",
+        "{place}/Eval and unpack img.zip in {place}, which gives {place}/img/WOMEN",
     ),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, missing, rows
+from rll_tf.data.layout import Counts, check, doubled, missing, rows
 
 COUNTS = {
     "train": Counts(3_997, 25_882),
@@ -59,7 +59,7 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
     part_array = np.array(parts)
     splits = {part: np.flatnonzero(part_array == part) for part in expected}
     splits["test"] = np.flatnonzero(part_array != "train")
-    top = root / "Img" if (root / "Img" / "img").is_dir() else root
+    top = root / "Img" if (root / "Img" / "img").is_dir() else root / doubled(root, "img")
     catalogue = Catalogue(
         spec=f"inshop:{path}",
         paths=tuple(str(top / picture) for picture in pictures),

@@ -23,15 +23,22 @@ class Counts(NamedTuple):
 def find_tree(name: str, path: str | os.PathLike[str], tops: Sequence[str], wanted: str) -> Path:
     """The directory that holds the file `wanted`: `path` itself or one of `tops` below it.
 
+    A top that holds another of its name is an archive that was unpacked into a folder made for it.
+
     Raises:
         FileNotFoundError: none does; the message says which file was looked for and where.
     """
     root = Path(path).expanduser()
-    places = [root, *(root / top for top in tops)]
+    places = [root, *(root / top for top in tops), *(root / top / top for top in tops)]
     for place in places:
         if (place / wanted).is_file():
             return place
     raise missing(name, wanted, places)
+
+
+def doubled(root: Path, top: str) -> str:
+    """What precedes `top` below `root`: `top/` where its archive was unpacked into a folder made for it."""
+    return f"{top}/" if (root / top / top).is_dir() else ""
 
 
 def missing(name: str, wanted: str, places: Iterable[Path]) -> FileNotFoundError:

@@ -34,6 +34,14 @@ def test_the_devkits_annotations(tmp_path, beside):
     assert list(catalogue.splits["train"]) == [0, 1, 2, 4, 5]
 
 
+def test_a_devkit_in_its_archives_folder_is_found(tmp_path):
+    """As copies on Kaggle have it."""
+    root = write_cars196(tmp_path, devkit=True)
+    (root / "car_devkit").mkdir()
+    (root / "devkit").rename(root / "car_devkit" / "devkit")
+    assert cars196(root, EXPECTED).class_names == ("Car 1", "Car 2", "Car 3", "Car 4")
+
+
 def test_missing_pictures_and_wrong_counts_are_refused_with_both_numbers(tmp_path):
     """Each error says what was expected and what was found."""
     root = write_cars196(tmp_path)
