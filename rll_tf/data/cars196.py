@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,23 +83,35 @@ def _annotated(path: Path) -> tuple[Path, list[tuple[str, int]], list[str]]:
 
 def _load(file: Path) -> dict[str, Any]:
     from scipy.io import loadmat  # only who opens CARS196 waits for it
-    from scipy.io.matlab import MatReadError
 
-    try:
+    with _naming(file):
         return loadmat(file, squeeze_me=True)
-    except (ValueError, TypeError, NotImplementedError, EOFError, MatReadError) as error:
-        raise ValueError(f"{file} is not a MATLAB annotation file: {error}") from error
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Whatever goes wrong in here, and SciPy fails on damaged files in many ways, is told of this file."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise ValueError(
+            f"{file} is not a whole MATLAB annotation file ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _pairs(file: Path, mat: dict[str, Any], field: str, prefix: str) -> list[tuple[str, int]]:
-    annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
-    fields = annotations.dtype.names or ()
+    with _naming(file):
+        annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
+        fields = annotations.dtype.names or ()
     if field not in fields or "class" not in fields:
         raise ValueError(f"{file} must hold annotations with the fields {field} and class; it has {fields}")
-    return [
-        (prefix + str(name), int(label))
-        for name, label in zip(annotations[field], annotations["class"], strict=True)
-    ]
+    with _naming(file):
+        return [
+            (prefix + str(name), int(label))
+            for name, label in zip(annotations[field], annotations["class"], strict=True)
+        ]
 
 
 def _names(mat: dict[str, Any]) -> list[str]:

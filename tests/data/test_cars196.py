@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.io import loadmat, savemat
 
 from rll_tf.data.cars196 import cars196
 from rll_tf.data.layout import Counts
@@ -61,10 +62,30 @@ def test_what_are_no_annotations_is_refused(tmp_path):
     ):
         cars196(tmp_path)
     (tmp_path / "cars_annos.mat").write_text("<html>moved</html>" * 20)
-    with pytest.raises(ValueError, match="is not a MATLAB annotation file"):
+    with pytest.raises(ValueError, match="is not a whole MATLAB annotation file"):
         cars196(tmp_path)
     (tmp_path / "devkit").mkdir()
     root = write_cars196(tmp_path / "other", devkit=True)
     (root / "devkit/cars_train_annos.mat").rename(root / "cars_annos.mat")
     with pytest.raises(ValueError, match="with the fields relative_im_path and class"):
         cars196(root)
+
+
+def test_a_damaged_annotation_file_is_named(tmp_path):
+    """Cut short at any place, or with a byte changed: official files are compressed, so it is noticed.
+
+    Not so where it is not compressed: SciPy itself may crash on a changed byte, so such a file is only cut.
+    """
+    root = write_cars196(tmp_path)
+    file = root / "cars_annos.mat"
+    whole = file.read_bytes()
+    damaged = [whole[:length] for length in range(0, 300, 10)]
+    for place in range(128, len(whole), 5):
+        damaged.append(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+    savemat(file, {key: value for key, value in loadmat(file).items() if not key.startswith("_")})
+    damaged += [file.read_bytes()[:length] for length in range(0, 1900, 50)]
+    message = r"cars_annos\.mat (is not a whole MATLAB annotation file|must hold annotations)"
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            cars196(root, EXPECTED)
