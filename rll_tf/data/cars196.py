@@ -29,8 +29,9 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
         (or beside devkit/), cars_train/00001.jpg …, cars_test/00001.jpg …      (the devkit)
 
     `path` is the directory that holds these, or one above it named `cars196` or `stanford_cars`. A folder of
-    pictures may lie in another of its name, as in copies on Kaggle, and the devkit in `car_devkit/`. Which
-    half of the pictures the annotations call test is for classification and not used.
+    pictures may lie in another of its name, as in copies on Kaggle, and the devkit in `car_devkit/`. Where
+    both layouts' annotations are there, car_ims/ decides between them. Which half of the pictures the
+    annotations call test is for classification and not used.
 
     Args:
         path: where the tree lies.
@@ -68,10 +69,10 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
 def _annotated(path: Path) -> tuple[Path, list[tuple[str, int]], list[str]]:
     """The tree, each picture's path below it and class id, and the classes' names."""
     for root in (path, path / "cars196", path / "stanford_cars"):
-        if (root / _ALL).is_file():
+        devkit = next((root / place for place in _DEVKITS if (root / place / _TRAIN).is_file()), None)
+        if (root / _ALL).is_file() and (devkit is None or (root / "car_ims").is_dir()):
             mat = _load(root / _ALL)
             return root, _pairs(root / _ALL, mat, "relative_im_path", doubled(root, "car_ims")), _names(mat)
-        devkit = next((root / place for place in _DEVKITS if (root / place / _TRAIN).is_file()), None)
         if devkit is not None:
             test = find_tree("cars196", root, _DEVKITS, _TEST) / _TEST
             train, meta = devkit / _TRAIN, devkit / "cars_meta.mat"

@@ -43,6 +43,15 @@ def test_a_devkit_in_its_archives_folder_is_found(tmp_path):
     assert cars196(root, EXPECTED).class_names == ("Car 1", "Car 2", "Car 3", "Car 4")
 
 
+def test_of_both_layouts_the_one_with_pictures_is_read(tmp_path):
+    """cars_annos.mat beside a whole devkit tree, without and then with car_ims/."""
+    root = write_cars196(tmp_path / "tree", devkit=True)
+    (write_cars196(tmp_path / "other") / "cars_annos.mat").rename(root / "cars_annos.mat")
+    assert cars196(root, EXPECTED).paths[0] == str(root / "cars_train/00001.jpg")
+    (tmp_path / "other" / "car_ims").rename(root / "car_ims")
+    assert cars196(root, EXPECTED).paths[0] == str(root / "car_ims/000001.jpg")
+
+
 def test_missing_pictures_and_wrong_counts_are_refused_with_both_numbers(tmp_path):
     """Each error says what was expected and what was found."""
     root = write_cars196(tmp_path)
