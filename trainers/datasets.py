@@ -38,13 +38,14 @@ def _state(name: str, entry: Dataset) -> tuple[str, str]:
         return ("yes" if importlib.util.find_spec("tensorflow_datasets") else "no"), ""
     if not entry.has_place:
         return ("-" if entry.has_path else "yes"), ""
-    folder = place(name)
-    if not folder.is_dir():
-        return "no", ""
     try:
+        if not place(name).is_dir():
+            return "no", ""
         catalogue = open_dataset(name)
     except (ValueError, OSError) as error:
-        return "incomplete", str(error)
+        # An error of the system has a number; the readers' own, of what is missing, have none.
+        unreadable = isinstance(error, OSError) and error.errno is not None
+        return "unreadable" if unreadable else "incomplete", f"{name}: {error}" if unreadable else str(error)
     return f"yes, {len(catalogue):,} pictures", ""
 
 

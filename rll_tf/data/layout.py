@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -79,22 +80,28 @@ def number(file: Path, text: str) -> int:
 
 
 def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root: Path) -> Catalogue:
-    """Assert the counts of every split and that every picture file is there.
-
-    Directories are listed once each, which is far quicker than asking for every file on a network disk.
+    """Assert the counts of every split and that every picture file is there, once.
 
     Raises:
-        ValueError: a split has another number of classes or pictures than published; both are named.
+        ValueError: a split has another number of classes or pictures than published, or a file is listed
+            twice; both numbers are named.
         FileNotFoundError: picture files are missing; the message says how many of how many, and the first.
+        OSError: a directory of pictures is there but can't be read.
     """
     for split, counts in expected.items():
         selected = catalogue.select(split)
         found = Counts(selected.class_count, len(selected))
         if found != counts:
             raise ValueError(f"{name}: expected split {split!r} to have {counts}; found {found} in {root}")
+    total, distinct = len(catalogue), len(set(catalogue.paths))
+    if distinct < total:
+        twice = next(path for path, count in Counter(catalogue.paths).items() if count > 1)
+        raise ValueError(
+            f"{name}: expected {total:,} different picture files; the lists in {root} name {distinct:,}, "
+            f"the first that they name twice is {twice}"
+        )
     absent = absent_files(catalogue.paths)
     if absent:
-        total = len(catalogue)
         raise FileNotFoundError(
             f"{name}: expected {total:,} picture files; found {total - len(absent):,} in {root}, "
             f"the first that is missing is {absent[0]}"
@@ -103,16 +110,32 @@ def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root:
 
 
 def absent_files(paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that are no files of their directories, in order."""
+    """Those of `paths` that are no files of their directories, nor links to files, in order.
+
+    Directories are listed once each, which is far quicker than asking for every file on a network disk.
+
+    Raises:
+        OSError: a directory is there but can't be read; the error names it.
+    """
     listed: dict[str, set[str]] = {}
     absent = []
     for path in paths:
         directory, name = os.path.split(path)
         if directory not in listed:
-            try:
-                listed[directory] = set(os.listdir(directory))
-            except OSError:
-                listed[directory] = set()
+            listed[directory] = _files_of(directory)
         if name not in listed[directory]:
             absent.append(path)
     return absent
+
+
+def _files_of(directory: str) -> set[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return {entry.name for entry in entries if _is_file(entry)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """The listing itself tells, but for links."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()

@@ -1,5 +1,8 @@
 """`rll datasets` and `rll datasets fetch`."""
 
+import os
+import re
+
 import pytest
 
 from rll_tf.data import cub200, fetch
@@ -37,6 +40,23 @@ def test_the_list_tells_what_is_there_and_what_is_not(small, capfd):
     (small / "cub200/CUB_200_2011/images/002.Bird_2/Bird_2_0001.jpg").unlink()
     assert cli.run(["datasets"]) == 0
     assert "expected 8 picture files; found 7" in capfd.readouterr().out
+
+
+def test_what_can_not_be_read_is_not_called_incomplete(small, monkeypatch, capfd):
+    """A directory without permission to list it is named."""
+    write_cub200(small / "cub200")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("002.Bird_2"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert cli.run(["datasets"]) == 0
+    output = capfd.readouterr().out
+    assert next(line for line in output.splitlines() if line.startswith("cub200[")).endswith("unreadable")
+    assert re.search(r"cub200: .*Permission denied: '.*002\.Bird_2'", output)
 
 
 def test_fetch_brings_counts_and_is_quiet_the_second_time(small, tmp_path, monkeypatch, capfd):
