@@ -39,16 +39,21 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
             f"{root} holds no pictures; expected one directory a class with files ending in "
             + ", ".join(PICTURE_SUFFIXES)
         )
-    names = tuple(sorted(classes))
+    # Distinct directories stay distinct classes, even if their printable names are the same.
+    directories = sorted(classes, key=lambda directory: (printable(directory), directory))
     return Catalogue(
         spec=f"folder:{path}",
-        paths=tuple(file for name in names for file in classes[name]),
-        labels=np.repeat(np.arange(len(names)), [len(classes[name]) for name in names]).astype(np.int64),
-        class_names=names,
+        paths=tuple(file for directory in directories for file in classes[directory]),
+        labels=np.repeat(
+            np.arange(len(directories)), [len(classes[directory]) for directory in directories]
+        ).astype(np.int64),
+        class_names=tuple(printable(directory) for directory in directories),
     )
 
 
 def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
+    """Relative directory -> the pictures in it, sorted."""
+
     def fail(error: OSError) -> None:
         raise error
 
@@ -67,5 +72,5 @@ def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
             if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
         )
         if pictures:
-            classes[printable(Path(directory).relative_to(root).as_posix())] = pictures
+            classes[Path(directory).relative_to(root).as_posix()] = pictures
     return classes

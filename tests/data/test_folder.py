@@ -75,6 +75,17 @@ def test_names_that_are_not_utf8_are_read_and_shown(tmp_path):
         load_pictures(catalogue, Preprocessing(4, 4))
 
 
+def test_names_that_print_alike_are_two_classes(tmp_path):
+    r"""The byte 0xE9, and a backslash followed by xe9."""
+    for directory in (b"caf\xe9", rb"caf\xe9"):
+        os.mkdir(os.fsencode(tmp_path) + b"/" + directory)
+        with open(os.fsencode(tmp_path) + b"/" + directory + b"/1.png", "wb"):
+            pass
+    catalogue = open_dataset(f"folder:{tmp_path}")
+    assert catalogue.class_names == (r"caf\xe9", r"caf\xe9")
+    assert catalogue.labels.tolist() == [0, 1]
+
+
 def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
     """It is not passed over in silence: its classes would be missing."""
     touch(tmp_path / "a" / "1.png", tmp_path / "b" / "1.png")
