@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
+import platform
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +116,7 @@ def fetch(
     Raises:
         ValueError: there is nothing to fetch under this name.
         DownloadError: a file can't be had or unpacked; the message says what to put where by hand.
+        OSError: the place can't be written.
     """
     if source is None:
         if name not in SOURCES:
@@ -121,6 +125,11 @@ def fetch(
     by_hand = source.by_hand.format(place=folder)
     if not source.files:
         raise DownloadError(f"{name} can't be fetched: {by_hand}")
+    if not hasattr(tarfile, "data_filter"):
+        raise DownloadError(
+            "to unpack safely, Python must be 3.10.12, 3.11.4 or newer; this is "
+            f"{platform.python_version()}. By hand: {by_hand}"
+        )
     downloads = folder / ".downloads"
     fetched = []
     for file in source.files:
@@ -131,7 +140,7 @@ def fetch(
     for file_path in fetched:
         try:
             _unpack(file_path, folder)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
             file_path.unlink()
             raise DownloadError(
                 f"{file_path.name} can't be unpacked ({error}). By hand: {by_hand}"

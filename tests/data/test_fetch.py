@@ -82,6 +82,25 @@ def test_a_failure_says_what_to_put_where(tmp_path):
     assert not (tmp_path / ".downloads" / "b.tgz").exists()
 
 
+def test_a_damaged_archive_says_what_to_do(tmp_path):
+    """Some bytes lost or the end missing, under no checksum."""
+    whole = tar(a=str(list(range(20_000))).encode())
+    zeros = whole[:1000] + bytes(100) + whole[1100:]
+    for content in (zeros, whole[:20_000]):
+        with serving({"/a.tgz": content}) as server, pytest.raises(DownloadError, match="By hand: put the"):
+            fetch("x", tmp_path, source=source_of(server, "a.tgz"))
+        assert not list((tmp_path / ".downloads").iterdir())
+
+
+def test_a_python_that_can_not_unpack_safely_says_so(tmp_path, monkeypatch):
+    """Before anything is fetched."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(
+        DownloadError, match=r"must be 3\.10\.12, 3\.11\.4 or newer; this is 3\..*By hand: get"
+    ):
+        fetch("sop", tmp_path)
+
+
 def test_an_archive_can_not_write_elsewhere(tmp_path):
     """A path that leads outside is refused."""
     place = tmp_path / "place"
