@@ -177,7 +177,9 @@ def train(
     from rll_tf.training import train as fit
 
     assignments += _fold_settings(fold)
-    Settings().override(assignments)  # a wrong one is told before any picture is read
+    # What is wrong is told before any picture is read.
+    Settings().override(assignments)
+    picture_cache = None if cache is None else PictureCache(cache)
     if resume:
         config, settings = _resumed(Run.open(out), recipe, data, assignments)
         data = config["data"]
@@ -199,7 +201,7 @@ def train(
             recipe=recipe,
             fixed={assignment.partition("=")[0] for assignment in assignments},
             resume=resume,
-            cache=PictureCache(cache) if cache else None,
+            cache=picture_cache,
             skip_corrupt=skip_corrupt,
         )
     except KeyboardInterrupt:

@@ -92,6 +92,19 @@ def test_the_cache_changes_nothing_but_speed(pictures, run_folder, tmp_path):
     assert len(list(cache.rglob("*.u8"))) == 30
 
 
+def test_a_cache_that_can_not_be_written_leaves_no_run(pictures, tmp_path, capfd):
+    """A file, and a place where nothing can be made; told before any picture is read."""
+    (tmp_path / "file").touch()
+    train = words("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run")
+    for cache in (tmp_path / "file", "/proc/cache"):
+        assert cli.run([*train, *TINY_SETTINGS, "--cache", str(cache)]) == 1
+        output, errors = capfd.readouterr()
+        assert f"a cache must be a folder that can be written into; got {cache} (" in errors
+        assert errors.count("\n") == 1
+        assert output == ""
+    assert not (tmp_path / "run").exists()
+
+
 def test_classes_whose_names_are_not_utf8_are_trained_on(tmp_path, capfd):
     """Their names are printed and written escaped."""
     folder = write_pictures(tmp_path / "pictures")
