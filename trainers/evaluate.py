@@ -96,7 +96,7 @@ def _pictures(
     other is named, on the classes that it held out.
     """
     config = run.config
-    catalogue = open_dataset(data or config["data"])
+    catalogue = open_dataset(config["data"] if data is None else data)
     is_own = catalogue.spec == config["data"]
     skipped = None
     if skip or (is_own and config.get("skip_corrupt")):

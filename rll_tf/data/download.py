@@ -137,11 +137,7 @@ def _ask(url: str, begun: int) -> Any:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None
         raise DownloadError(f"HTTP status {error.code}") from error
-    except (
-        OSError,
-        http.client.HTTPException,
-        ValueError,
-    ) as error:  # ValueError: no address of a known kind
+    except (OSError, http.client.HTTPException, ValueError) as error:  # the last: an address of no known kind
         raise DownloadError(_reason(error)) from error
 
 
