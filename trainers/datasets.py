@@ -11,6 +11,7 @@ import click
 from rll_tf.data import DATASETS, Dataset, open_dataset, place
 from rll_tf.data.download import Progress, RemoteFile
 from rll_tf.data.fetch import fetch as fetch_files
+from rll_tf.data.fetch import known_source
 
 
 def list_datasets() -> None:
@@ -56,12 +57,11 @@ def fetch(name: str) -> None:
         ValueError: it can't be fetched by name, or what arrived is not complete.
         DownloadError: no source gave it; the message says what to put where by hand.
     """
+    known_source(name)
     folder = place(name)
     with contextlib.suppress(ValueError, OSError):
-        catalogue = open_dataset(name)
-        if catalogue.pixels is None:
-            print(f"{name} is complete already: {len(catalogue):,} pictures in {folder}")
-            return
+        print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")
+        return
     with contextlib.ExitStack() as bars:
         fetch_files(name, folder, lambda file: bars.enter_context(_bar(file)))
     print(f"{name} is complete: {len(open_dataset(name)):,} pictures in {folder}")

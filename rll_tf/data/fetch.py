@@ -93,6 +93,17 @@ SOURCES = {
 }
 
 
+def known_source(name: str) -> Source:
+    """Where a benchmark comes from.
+
+    Raises:
+        ValueError: there is nothing to fetch under this name.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"only {', '.join(SOURCES)} can be fetched, by their bare names; got {name!r}")
+    return SOURCES[name]
+
+
 def fetch(
     name: str,
     folder: Path,
@@ -119,9 +130,7 @@ def fetch(
         OSError: the place can't be written.
     """
     if source is None:
-        if name not in SOURCES:
-            raise ValueError(f"only {', '.join(SOURCES)} can be fetched; got {name!r}")
-        source = SOURCES[name]
+        source = known_source(name)
     by_hand = source.by_hand.format(place=folder)
     if not source.files:
         raise DownloadError(f"{name} can't be fetched: {by_hand}")

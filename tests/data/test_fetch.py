@@ -118,7 +118,9 @@ def test_what_is_given_out_by_hand_only_says_so(tmp_path):
         DownloadError, match=rf"by hand only.*{tmp_path}/Eval and unpack img\.zip in {tmp_path}"
     ):
         fetch("inshop", tmp_path)
-    with pytest.raises(ValueError, match="only cub200, cars196, sop, inshop can be fetched; got 'mnist'"):
+    with pytest.raises(
+        ValueError, match="only cub200, cars196, sop, inshop can be fetched, by their bare names; got 'mnist'"
+    ):
         fetch("mnist", tmp_path)
 
 

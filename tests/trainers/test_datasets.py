@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import pytest
 
@@ -85,5 +86,16 @@ def test_fetch_offline_is_one_line_on_what_to_do(small, monkeypatch, capfd):
     assert errors.count("\n") == 1
     assert "cub.tgz can't be fetched" in errors
     assert f"unpack it to {small / 'cub200'}" in errors
-    assert cli.run(["datasets", "fetch", "glyphs"]) == 1
-    assert "only cub200, cars196, sop, inshop can be fetched; got 'glyphs'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["glyphs", "folder:", "cub200:", "tfds:mnist", "nothing", ""])
+def test_only_the_named_benchmarks_are_fetched(small, pictures, monkeypatch, capfd, kind):
+    """Another SPEC is one line, even where it names a complete data set; no other package is asked."""
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    name = f"{kind}{write_cub200(small / 'cub200')}" if kind == "cub200:" else kind
+    name += str(pictures) * (kind == "folder:")
+    assert cli.run(["datasets", "fetch", name]) == 1
+    output, errors = capfd.readouterr()
+    assert f"only cub200, cars196, sop, inshop can be fetched, by their bare names; got {name!r}" in errors
+    assert errors.count("\n") == 1
+    assert output == ""
