@@ -29,7 +29,8 @@ def list_datasets() -> None:
     for lack in lacks:
         print(lack)
     print(
-        f"benchmarks lie in {place('NAME')} (RLL_DATASETS sets another root); rll datasets fetch NAME tries"
+        f"benchmarks lie in {place('NAME')} (RLL_DATASETS sets another root); "
+        "rll datasets fetch NAME brings one there, or says what to put there by hand"
     )
 
 

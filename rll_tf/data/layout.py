@@ -56,7 +56,8 @@ def rows(file: Path, columns: int, skip: int = 0) -> Iterator[list[str]]:
     Raises:
         ValueError: a line has fewer columns; the message names it.
     """
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    # Editors on Windows put a mark before the first column, which the encoding's name takes away.
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     for number, line in enumerate(text.splitlines(), 1):
         if number <= skip or not line.strip():
             continue

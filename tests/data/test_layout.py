@@ -19,6 +19,12 @@ def test_a_list_with_too_few_columns_is_refused(tmp_path):
     assert list(rows(file, 2, skip=1)) == [["1", "a b.jpg"]]
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    """And its lines may end as on Windows; bytes that are not UTF-8 pass."""
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf1 caf\xe9.jpg\r\n2 b.jpg\r\n")
+    assert list(rows(tmp_path / "list.txt", 2)) == [["1", os.fsdecode(b"caf\xe9.jpg")], ["2", "b.jpg"]]
+
+
 def test_what_is_no_number_is_refused(tmp_path):
     """The file and the text are named."""
     assert number(tmp_path, "12") == 12

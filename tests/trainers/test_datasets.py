@@ -37,6 +37,7 @@ def test_the_list_tells_what_is_there_and_what_is_not(small, capfd):
     assert str(small / "cars196") in lines["cars196[:PATH]"]
     assert lines["cars196[:PATH]"].endswith(" no")
     assert lines["sop[:PATH]"].endswith("incomplete")
+    assert output.endswith("fetch NAME brings one there, or says what to put there by hand\n")
     assert f"sop needs the file Ebay_train.txt; looked in {small / 'sop'}" in output
     (small / "cub200/CUB_200_2011/images/002.Bird_2/Bird_2_0001.jpg").unlink()
     assert cli.run(["datasets"]) == 0
