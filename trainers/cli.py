@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -30,6 +31,8 @@ MISTAKES = (ValueError, OSError, ImportError)
 
 def main() -> None:
     """Run a command; end with status 0, or with one line on standard error and another status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are not UTF-8
     sys.exit(run(sys.argv[1:]))
 
 
@@ -70,7 +73,10 @@ def _native_messages_held() -> Iterator[None]:
     python_stderr = sys.stderr
     python_stderr.flush()
     screen = os.dup(2)
-    with tempfile.TemporaryFile() as messages, os.fdopen(os.dup(screen), "w", buffering=1) as passing:
+    with (
+        tempfile.TemporaryFile() as messages,
+        os.fdopen(os.dup(screen), "w", buffering=1, errors="backslashreplace") as passing,
+    ):
         os.dup2(messages.fileno(), 2)
         if python_stderr is sys.__stderr__:
             sys.stderr = passing
@@ -171,7 +177,9 @@ def train(
     from rll_tf.training import train as fit
 
     assignments += _fold_settings(fold)
-    Settings().override(assignments)  # a wrong one is told before any picture is read
+    # What is wrong is told before any picture is read.
+    Settings().override(assignments)
+    picture_cache = None if cache is None else PictureCache(cache)
     if resume:
         config, settings = _resumed(Run.open(out), recipe, data, assignments)
         data = config["data"]
@@ -193,7 +201,7 @@ def train(
             recipe=recipe,
             fixed={assignment.partition("=")[0] for assignment in assignments},
             resume=resume,
-            cache=PictureCache(cache) if cache else None,
+            cache=picture_cache,
             skip_corrupt=skip_corrupt,
         )
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import click
 from rll_tf.data import DATASETS, Dataset, open_dataset, place
 from rll_tf.data.download import Progress, RemoteFile
 from rll_tf.data.fetch import fetch as fetch_files
+from rll_tf.data.fetch import known_source
 
 
 def list_datasets() -> None:
@@ -28,7 +29,8 @@ def list_datasets() -> None:
     for lack in lacks:
         print(lack)
     print(
-        f"benchmarks lie in {place('NAME')} (RLL_DATASETS sets another root); rll datasets fetch NAME tries"
+        f"benchmarks lie in {place('NAME')} (RLL_DATASETS sets another root); "
+        "rll datasets fetch NAME brings one there, or says what to put there by hand"
     )
 
 
@@ -38,13 +40,14 @@ def _state(name: str, entry: Dataset) -> tuple[str, str]:
         return ("yes" if importlib.util.find_spec("tensorflow_datasets") else "no"), ""
     if not entry.has_place:
         return ("-" if entry.has_path else "yes"), ""
-    folder = place(name)
-    if not folder.is_dir():
-        return "no", ""
     try:
+        if not place(name).is_dir():
+            return "no", ""
         catalogue = open_dataset(name)
     except (ValueError, OSError) as error:
-        return "incomplete", str(error)
+        # An error of the system has a number; the readers' own, of what is missing, have none.
+        unreadable = isinstance(error, OSError) and error.errno is not None
+        return "unreadable" if unreadable else "incomplete", f"{name}: {error}" if unreadable else str(error)
     return f"yes, {len(catalogue):,} pictures", ""
 
 
@@ -55,12 +58,11 @@ def fetch(name: str) -> None:
         ValueError: it can't be fetched by name, or what arrived is not complete.
         DownloadError: no source gave it; the message says what to put where by hand.
     """
+    known_source(name)
     folder = place(name)
     with contextlib.suppress(ValueError, OSError):
-        catalogue = open_dataset(name)
-        if catalogue.pixels is None:
-            print(f"{name} is complete already: {len(catalogue):,} pictures in {folder}")
-            return
+        print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")
+        return
     with contextlib.ExitStack() as bars:
         fetch_files(name, folder, lambda file: bars.enter_context(_bar(file)))
     print(f"{name} is complete: {len(open_dataset(name)):,} pictures in {folder}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rll_tf.data import Catalogue, Skipped, open_dataset, skip_corrupt
+from rll_tf.data import Catalogue, Skipped, open_dataset, printable, skip_corrupt
 from rll_tf.evaluation import concatenate_levels, format_table, write_report
 from rll_tf.training import CONCAT, Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
@@ -72,13 +72,14 @@ def evaluate(
             embeddings=concatenate_levels(embeddings),
             labels=pictures.labels,
             image=lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
-            data=pictures.spec,
+            data=printable(pictures.spec),
             split=split,
             level=CONCAT,
             class_names=pictures.class_names,
         )
         print(f"report: {page}")
-    print(f"{result['data']}, split {split}: {result['queries']} queries of {result['classes']} classes")
+    counts = f"{result['queries']} queries of {result['classes']} classes"
+    print(f"{printable(pictures.spec)}, split {split}: {counts}")
     print(format_table(levels))
     if skipped is not None:
         print("\n".join(skipped.report()))
@@ -95,7 +96,7 @@ def _pictures(
     other is named, on the classes that it held out.
     """
     config = run.config
-    catalogue = open_dataset(data or config["data"])
+    catalogue = open_dataset(config["data"] if data is None else data)
     is_own = catalogue.spec == config["data"]
     skipped = None
     if skip or (is_own and config.get("skip_corrupt")):

@@ -112,7 +112,8 @@ def open_dataset(spec: str) -> Catalogue:
     name, colon, path = spec.partition(":")
     if name not in DATASETS:
         known = ", ".join(entry.usage(name) for name, entry in DATASETS.items())
-        raise ValueError(f"unknown data set {spec!r}; known are: {known}")
+        what = f"unknown data set {spec!r}" if spec else "a SPEC must name a data set; got none"
+        raise ValueError(f"{what}; known are: {known}")
     dataset = DATASETS[name]
     if dataset.has_path:
         if not path and not dataset.has_place:

@@ -16,7 +16,7 @@ from rll_tf.data.decode import decode
 from rll_tf.data.images import Preprocessing
 
 # Part of every key: to be raised when decoding or resizing changes a single pixel.
-VERSION = 2
+VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,21 @@ class PictureCache:
 
     Args:
         folder: made if need be.
+
+    Raises:
+        OSError: the folder can't be made or written into, which is told at once and not after hours.
     """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise OSError(
+                f"a cache must be a folder that can be written into; got {self.folder} ({error.strerror})"
+            ) from error
 
     def keep(self, paths: Sequence[str], preprocessing: Preprocessing) -> list[str]:
         """Make sure that every picture is in the cache.

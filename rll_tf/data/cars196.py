@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, find_tree, missing
+from rll_tf.data.layout import Counts, check, doubled, find_tree, missing
 
 COUNTS = {"train": Counts(98, 8_054), "test": Counts(98, 8_131)}
 
 _ALL = "cars_annos.mat"
 _TRAIN = "cars_train_annos.mat"
 _TEST = "cars_test_annos_withlabels.mat"
+_DEVKITS = ("devkit", "car_devkit/devkit")
 
 
 def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS) -> Catalogue:
@@ -26,8 +28,10 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
         devkit/cars_train_annos.mat, devkit/cars_test_annos_withlabels.mat
         (or beside devkit/), cars_train/00001.jpg …, cars_test/00001.jpg …      (the devkit)
 
-    `path` is the directory that holds these, or one above it named `cars196` or `stanford_cars`. Which half
-    of the pictures the annotations call test is for classification and not used.
+    `path` is the directory that holds these, or one above it named `cars196` or `stanford_cars`. A folder of
+    pictures may lie in another of its name, as in copies on Kaggle, and the devkit in `car_devkit/`. Where
+    both layouts' annotations are there, car_ims/ decides between them. Which half of the pictures the
+    annotations call test is for classification and not used.
 
     Args:
         path: where the tree lies.
@@ -65,38 +69,50 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
 def _annotated(path: Path) -> tuple[Path, list[tuple[str, int]], list[str]]:
     """The tree, each picture's path below it and class id, and the classes' names."""
     for root in (path, path / "cars196", path / "stanford_cars"):
-        if (root / _ALL).is_file():
+        devkit = next((root / place for place in _DEVKITS if (root / place / _TRAIN).is_file()), None)
+        if (root / _ALL).is_file() and (devkit is None or (root / "car_ims").is_dir()):
             mat = _load(root / _ALL)
-            return root, _pairs(root / _ALL, mat, "relative_im_path", ""), _names(mat)
-        if (root / "devkit" / _TRAIN).is_file():
-            test = find_tree("cars196", root, ["devkit"], _TEST) / _TEST
-            train = root / "devkit" / _TRAIN
-            meta = root / "devkit" / "cars_meta.mat"
-            pairs = _pairs(train, _load(train), "fname", "cars_train/")
-            pairs += _pairs(test, _load(test), "fname", "cars_test/")
+            return root, _pairs(root / _ALL, mat, "relative_im_path", doubled(root, "car_ims")), _names(mat)
+        if devkit is not None:
+            test = find_tree("cars196", root, _DEVKITS, _TEST) / _TEST
+            train, meta = devkit / _TRAIN, devkit / "cars_meta.mat"
+            pairs = _pairs(train, _load(train), "fname", doubled(root, "cars_train") + "cars_train/")
+            pairs += _pairs(test, _load(test), "fname", doubled(root, "cars_test") + "cars_test/")
             return root, pairs, _names(_load(meta)) if meta.is_file() else []
     raise missing("cars196", f"{_ALL} or devkit/{_TRAIN}", [path, path / "cars196", path / "stanford_cars"])
 
 
 def _load(file: Path) -> dict[str, Any]:
     from scipy.io import loadmat  # only who opens CARS196 waits for it
-    from scipy.io.matlab import MatReadError
 
-    try:
+    with _naming(file):
         return loadmat(file, squeeze_me=True)
-    except (ValueError, TypeError, NotImplementedError, EOFError, MatReadError) as error:
-        raise ValueError(f"{file} is not a MATLAB annotation file: {error}") from error
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Whatever goes wrong in here, and SciPy fails on damaged files in many ways, is told of this file."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise ValueError(
+            f"{file} is not a whole MATLAB annotation file ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _pairs(file: Path, mat: dict[str, Any], field: str, prefix: str) -> list[tuple[str, int]]:
-    annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
-    fields = annotations.dtype.names or ()
+    with _naming(file):
+        annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
+        fields = annotations.dtype.names or ()
     if field not in fields or "class" not in fields:
         raise ValueError(f"{file} must hold annotations with the fields {field} and class; it has {fields}")
-    return [
-        (prefix + str(name), int(label))
-        for name, label in zip(annotations[field], annotations["class"], strict=True)
-    ]
+    with _naming(file):
+        return [
+            (prefix + str(name), int(label))
+            for name, label in zip(annotations[field], annotations["class"], strict=True)
+        ]
 
 
 def _names(mat: dict[str, Any]) -> list[str]:

@@ -10,14 +10,17 @@ _MOST_TAGS = 128
 _ORIENTATION_TAG = 0x0112
 # A marker, two bytes of length, a name; then come the byte order and the first directory's place.
 _SEGMENT = (0xFF, 0xE1, None, None, *b"Exif\x00\x00")
+# Blue, green, red and nothing: what an 8-bit BMP's pixels mean as far as it has no palette.
+_GREY_RAMP = bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decode one JPEG, PNG, BMP, GIF (its first frame) or, from TensorFlow 2.19 on, WebP from its bytes.
 
-    Grey pictures become three equal channels, an alpha channel is dropped, CMYK (JPEG) becomes RGB without a
-    colour profile, and a JPEG is turned upright as its Exif orientation says. JPEG pixels are those of
-    Pillow, as both run libjpeg-turbo with the accurate integer transform; a CMYK value may differ by one.
+    Grey pictures become three equal channels, an alpha channel is dropped, palettes are applied, CMYK (JPEG)
+    becomes RGB without a colour profile, and a JPEG is turned upright as its Exif orientation says. Of a PNG
+    with 16 bits a channel the upper 8 count, value // 256. JPEG pixels are those of Pillow, as both run
+    libjpeg-turbo with the accurate integer transform; a CMYK value may differ by one.
 
     Args:
         encoded: scalar string, a picture file's bytes.
@@ -26,7 +29,8 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         [height, width, 3] uint8, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are no such picture, or break off early.
+        tf.errors.InvalidArgumentError: the bytes are no such picture, or break off early; or a BMP has other
+            than 8, 24 or 32 bits a pixel, or is compressed.
     """
     start = tf.strings.substr(encoded, 0, 2)
     image = tf.case(
@@ -50,9 +54,24 @@ def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _bmp(encoded: tf.Tensor) -> tf.Tensor:
-    """Grey, RGB and RGBA, which `decode_image` refuses to make RGB."""
-    image = tf.io.decode_bmp(encoded, channels=0)[..., :3]
-    return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
+    """Palette, grey, RGB and RGBA, which `decode_image` refuses to make RGB."""
+    image = tf.io.decode_bmp(encoded, channels=0)
+    return tf.cond(tf.shape(image)[2] == 1, lambda: _coloured(image, encoded), lambda: image[..., :3])
+
+
+def _coloured(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+    """An 8-bit BMP's colours; `decode_bmp` gives their places in its palette, even where it is compressed."""
+
+    def number(at: int) -> tf.Tensor:
+        return tf.io.decode_raw(tf.strings.substr(encoded, at, 4), tf.int32)[0]
+
+    tf.debugging.Assert(number(30) == 0, ["a BMP must not be compressed"])
+    # The palette follows the header, which tells its own length, and ends where the pixels begin.
+    first = 14 + number(14)
+    palette = tf.strings.substr(encoded, first, tf.clip_by_value(number(10) - first, 0, len(_GREY_RAMP)))
+    rest = tf.strings.substr(_GREY_RAMP, tf.strings.length(palette), len(_GREY_RAMP))
+    colours = tf.reshape(tf.io.decode_raw(tf.strings.join([palette, rest]), tf.uint8), [256, 4])
+    return tf.gather(colours[:, 2::-1], tf.cast(image[..., 0], tf.int32))
 
 
 def _webp(encoded: tf.Tensor) -> tf.Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
@@ -56,6 +58,7 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
 
     Raises:
         DownloadError: no address gave it; the message has a reason for each.
+        OSError: the file can't be written here; the error names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     whole, part = folder / file.name, folder / f"{file.name}.part"
@@ -78,60 +81,101 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
 
 def _fetch(url: str, file: RemoteFile, part: Path, progress: Progress) -> None:
     """Complete `part` from one address, and check it."""
+    reason = ""
     for _ in range(MOST_ATTEMPTS):
         begun = part.stat().st_size if part.is_file() else 0
-        complete = _receive(url, file, part, begun, progress)
-        if complete:
-            problem = _problem(file, part)
-            if problem is None:
-                return
-            part.unlink()  # nothing can be built on it
-            if begun == 0:
-                raise DownloadError(problem)
-        elif part.stat().st_size <= begun:
-            break
-    raise DownloadError(f"broke off after {part.stat().st_size if part.is_file() else 0:,} bytes")
+        try:
+            _receive(url, file, part, begun, progress)
+        except _BrokenOffError as error:
+            reason = str(error)
+            if part.stat().st_size <= begun:
+                break
+            continue
+        problem = _problem(file, part)
+        if problem is None:
+            return
+        part.unlink()  # nothing can be built on it
+        if begun == 0:
+            raise DownloadError(problem)
+    raise DownloadError(f"broke off after {part.stat().st_size if part.is_file() else 0:,} bytes: {reason}")
 
 
-def _receive(url: str, file: RemoteFile, part: Path, begun: int, progress: Progress) -> bool:
-    """Append what the address gives beyond `begun` bytes; whether that is all of it."""
+class _BrokenOffError(Exception):
+    """The address stopped answering in the middle; asked again, it may go on."""
+
+
+def _receive(url: str, file: RemoteFile, part: Path, begun: int, progress: Progress) -> None:
+    """Append what the address gives beyond `begun` bytes, until that is all of it."""
+    answer = _ask(url, begun)
+    if answer is None:
+        return  # everything had arrived before; the check decides
+    with answer:
+        if not begun or getattr(answer, "status", None) != http.client.PARTIAL_CONTENT:
+            begun = 0  # this address can't continue: from the start
+        total = _total(answer, file, begun)
+        done = begun
+        with _naming(part), part.open("ab" if begun else "wb") as stream:
+            while chunk := _read(answer):
+                if done == 0 and _is_page(chunk):
+                    raise DownloadError("the address answers with a web page instead of the file")
+                stream.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+    if total is not None and done < total:
+        raise _BrokenOffError("the connection was closed")
+
+
+def _ask(url: str, begun: int) -> Any:
+    """The answer to a request for what follows `begun` bytes; None where nothing does."""
     headers = {"User-Agent": "rll_tf", "Accept-Encoding": "identity"}
     if begun:
         headers["Range"] = f"bytes={begun}-"
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
-        ) as answer:
-            if not begun or getattr(answer, "status", None) != http.client.PARTIAL_CONTENT:
-                begun = 0  # this address can't continue: from the start
-            length = answer.headers.get("Content-Length")
-            total = begun + int(length) if length else file.size_bytes
-            if file.size_bytes is not None and total != file.size_bytes:
-                raise DownloadError(f"expected {file.size_bytes:,} bytes; the address offers {total:,}")
-            done = begun
-            with part.open("ab" if begun else "wb") as stream:
-                while chunk := answer.read(CHUNK_BYTES):
-                    if done == 0 and _is_page(chunk):
-                        raise DownloadError("the address answers with a web page instead of the file")
-                    stream.write(chunk)
-                    done += len(chunk)
-                    progress(done, total)
-            return total is None or done >= total
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return True  # everything had arrived before; the check decides
+            return None
         raise DownloadError(f"HTTP status {error.code}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:  # the last: an address of no known kind
+        raise DownloadError(_reason(error)) from error
+
+
+def _total(answer: Any, file: RemoteFile, begun: int) -> int | None:
+    """How many bytes there will be in the end, as the address says."""
+    length = answer.headers.get("Content-Length")
+    try:
+        total = begun + int(length) if length else file.size_bytes
+    except ValueError as error:
+        raise DownloadError(f"the address gives {length!r} as its length") from error
+    if file.size_bytes is not None and total != file.size_bytes:
+        raise DownloadError(f"expected {file.size_bytes:,} bytes; the address offers {total:,}")
+    return total
+
+
+def _read(answer: Any) -> bytes:
+    """The next bytes; whatever goes wrong here is the network's fault."""
+    try:
+        return answer.read(CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenOffError(_reason(error)) from error
+
+
+@contextlib.contextmanager
+def _naming(part: Path) -> Iterator[None]:
+    """An error of this machine's disk names the file and is no `DownloadError`: no other address helps."""
+    try:
+        yield
     except DownloadError:
         raise
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        if part.is_file() and part.stat().st_size > begun:
-            return False
-        raise DownloadError(str(error) or type(error).__name__) from error
-    except urllib.error.URLError as error:
-        raise DownloadError(str(error.reason)) from error
-    except ValueError as error:  # an address of no known kind, a length that is no number
-        raise DownloadError(str(error)) from error
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(part)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
 def _is_page(start: bytes) -> bool:

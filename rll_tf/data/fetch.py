@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
+import platform
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +46,7 @@ SOURCES = {
             ),
         ),
         "get CUB_200_2011.tgz (CaltechDATA, record 65de6-vp158; Kaggle has copies named cub2002011) and "
-        "unpack it to {place}/CUB_200_2011",
+        "unpack it in {place}, which gives {place}/CUB_200_2011/images.txt",
     ),
     "cars196": Source(
         (
@@ -63,8 +66,9 @@ SOURCES = {
             ),
         ),
         "the official address is gone; get car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz,"
-        " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset) "
-        "and unpack them to {place}",
+        " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset), "
+        "unpack the archives in {place} and put the other file there, which gives {place}/cars_annos.mat and "
+        "{place}/car_ims/000001.jpg, or {place}/devkit/cars_train_annos.mat and {place}/cars_train/00001.jpg",
     ),
     "sop": Source(
         (
@@ -77,16 +81,27 @@ SOURCES = {
                 md5="7f73d41a2f44250d4779881525aea32e",
             ),
         ),
-        "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it to "
-        "{place}/Stanford_Online_Products",
+        "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it in "
+        "{place}, which gives {place}/Stanford_Online_Products/Ebay_train.txt",
     ),
     "inshop": Source(
         (),
         "it is given out by hand only: ask for the In-shop Clothes Retrieval Benchmark of DeepFashion at "
         "mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html, put list_eval_partition.txt into "
-        "{place}/Eval and unpack img.zip to {place}/img",
+        "{place}/Eval and unpack img.zip in {place}, which gives {place}/img/WOMEN",
     ),
 }
+
+
+def known_source(name: str) -> Source:
+    """Where a benchmark comes from.
+
+    Raises:
+        ValueError: there is nothing to fetch under this name.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"only {', '.join(SOURCES)} can be fetched, by their bare names; got {name!r}")
+    return SOURCES[name]
 
 
 def fetch(
@@ -112,14 +127,18 @@ def fetch(
     Raises:
         ValueError: there is nothing to fetch under this name.
         DownloadError: a file can't be had or unpacked; the message says what to put where by hand.
+        OSError: the place can't be written.
     """
     if source is None:
-        if name not in SOURCES:
-            raise ValueError(f"only {', '.join(SOURCES)} can be fetched; got {name!r}")
-        source = SOURCES[name]
+        source = known_source(name)
     by_hand = source.by_hand.format(place=folder)
     if not source.files:
         raise DownloadError(f"{name} can't be fetched: {by_hand}")
+    if not hasattr(tarfile, "data_filter"):
+        raise DownloadError(
+            "to unpack safely, Python must be 3.10.12, 3.11.4 or newer; this is "
+            f"{platform.python_version()}. By hand: {by_hand}"
+        )
     downloads = folder / ".downloads"
     fetched = []
     for file in source.files:
@@ -130,7 +149,7 @@ def fetch(
     for file_path in fetched:
         try:
             _unpack(file_path, folder)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
             file_path.unlink()
             raise DownloadError(
                 f"{file_path.name} can't be unpacked ({error}). By hand: {by_hand}"

@@ -17,9 +17,9 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
 
     A class is named by its path relative to `path` (with `/`, and bytes that are not UTF-8 as `\xff`);
     pictures lying in `path` itself are the class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg
-    .jpg .png .webp`, any case). Hidden files and directories are passed over; a directory reached twice
-    through symbolic links is read once. Classes and pictures are in sorted order, so the catalogue does not
-    depend on the file system's.
+    .jpg .png .webp`, any case); pipes, sockets and devices are none. Hidden files and directories are passed
+    over; a directory reached twice through symbolic links is read once. Classes and pictures are in sorted
+    order, so the catalogue does not depend on the file system's.
 
     Returns:
         A catalogue of paths without splits: which classes to hold out is the caller's choice.
@@ -39,33 +39,59 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
             f"{root} holds no pictures; expected one directory a class with files ending in "
             + ", ".join(PICTURE_SUFFIXES)
         )
-    names = tuple(sorted(classes))
+    # Distinct directories stay distinct classes, even if their printable names are the same.
+    directories = sorted(classes, key=lambda directory: (printable(directory), directory))
     return Catalogue(
         spec=f"folder:{path}",
-        paths=tuple(file for name in names for file in classes[name]),
-        labels=np.repeat(np.arange(len(names)), [len(classes[name]) for name in names]).astype(np.int64),
-        class_names=names,
+        paths=tuple(file for directory in directories for file in classes[directory]),
+        labels=np.repeat(
+            np.arange(len(directories)), [len(classes[directory]) for directory in directories]
+        ).astype(np.int64),
+        class_names=tuple(printable(directory) for directory in directories),
     )
 
 
 def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
-    def fail(error: OSError) -> None:
-        raise error
-
+    """Relative directory -> the pictures in it, sorted."""
     classes: dict[str, list[str]] = {}
     seen: set[str] = set()
-    for directory, subdirectories, files in os.walk(root, followlinks=True, onerror=fail):
+    pending = [str(root)]
+    while pending:
+        directory = pending.pop()
         real = os.path.realpath(directory)
         if real in seen:  # a loop of symbolic links, or two links to one directory
-            subdirectories.clear()
             continue
         seen.add(real)
-        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
-        pictures = sorted(
-            os.path.join(directory, name)
-            for name in files
-            if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith(".")
-        )
+        pictures, subdirectories = _entries(directory)
+        pending += reversed(subdirectories)
         if pictures:
-            classes[printable(Path(directory).relative_to(root).as_posix())] = pictures
+            classes[Path(directory).relative_to(root).as_posix()] = pictures
     return classes
+
+
+def _entries(directory: str) -> tuple[list[str], list[str]]:
+    """The pictures and the directories in a directory, both sorted."""
+    pictures, subdirectories = [], []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_directory(entry):
+                subdirectories.append(entry.path)
+            elif entry.name.lower().endswith(PICTURE_SUFFIXES) and _is_file(entry):
+                pictures.append(entry.path)
+    return sorted(pictures), sorted(subdirectories)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A file or a link to one; also a link to nowhere, so that it is named when it is read.
+
+    Not a pipe, a socket or a device: to read these may take for ever.
+    """
+    if entry.is_symlink():
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, missing, rows
+from rll_tf.data.layout import Counts, check, doubled, missing, number, rows
 
 COUNTS = {
     "train": Counts(3_997, 25_882),
@@ -24,7 +24,7 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
     """Catalogue the In-shop Clothes Retrieval Benchmark, in the layout of its later release.
 
     `path` holds `Eval/list_eval_partition.txt` (or the file itself) and the unpacked `img.zip` as `img/` or
-    `Img/img/`. The list is a count, a heading, and then lines
+    `Img/img/`. The list is the count of its pictures, a heading, and then lines
 
         img/WOMEN/Dresses/id_00000002/02_1_front.jpg id_00000002 train
 
@@ -48,6 +48,7 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
     file = next((place / _LIST for place in places if (place / _LIST).is_file()), None)
     if file is None:
         raise missing("inshop", _LIST, places)
+    announced = number(file, next(rows(file, 1), [""])[0])
     pictures, items, parts = [], [], []
     for picture, item, part in rows(file, 3, skip=2):
         if part not in expected:
@@ -55,11 +56,15 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
         pictures.append(picture)
         items.append(item)
         parts.append(part)
+    if len(pictures) != announced:
+        raise ValueError(
+            f"inshop: expected {announced:,} pictures, as {file} announces; it lists {len(pictures):,}"
+        )
     names, labels = np.unique(items, return_inverse=True)
     part_array = np.array(parts)
     splits = {part: np.flatnonzero(part_array == part) for part in expected}
     splits["test"] = np.flatnonzero(part_array != "train")
-    top = root / "Img" if (root / "Img" / "img").is_dir() else root
+    top = root / "Img" if (root / "Img" / "img").is_dir() else root / doubled(root, "img")
     catalogue = Catalogue(
         spec=f"inshop:{path}",
         paths=tuple(str(top / picture) for picture in pictures),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,15 +24,22 @@ class Counts(NamedTuple):
 def find_tree(name: str, path: str | os.PathLike[str], tops: Sequence[str], wanted: str) -> Path:
     """The directory that holds the file `wanted`: `path` itself or one of `tops` below it.
 
+    A top that holds another of its name is an archive that was unpacked into a folder made for it.
+
     Raises:
         FileNotFoundError: none does; the message says which file was looked for and where.
     """
     root = Path(path).expanduser()
-    places = [root, *(root / top for top in tops)]
+    places = [root, *(root / top for top in tops), *(root / top / top for top in tops)]
     for place in places:
         if (place / wanted).is_file():
             return place
     raise missing(name, wanted, places)
+
+
+def doubled(root: Path, top: str) -> str:
+    """What precedes `top` below `root`: `top/` where its archive was unpacked into a folder made for it."""
+    return f"{top}/" if (root / top / top).is_dir() else ""
 
 
 def missing(name: str, wanted: str, places: Iterable[Path]) -> FileNotFoundError:
@@ -48,7 +56,8 @@ def rows(file: Path, columns: int, skip: int = 0) -> Iterator[list[str]]:
     Raises:
         ValueError: a line has fewer columns; the message names it.
     """
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    # Editors on Windows put a mark before the first column, which the encoding's name takes away.
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     for number, line in enumerate(text.splitlines(), 1):
         if number <= skip or not line.strip():
             continue
@@ -72,22 +81,28 @@ def number(file: Path, text: str) -> int:
 
 
 def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root: Path) -> Catalogue:
-    """Assert the counts of every split and that every picture file is there.
-
-    Directories are listed once each, which is far quicker than asking for every file on a network disk.
+    """Assert the counts of every split and that every picture file is there, once.
 
     Raises:
-        ValueError: a split has another number of classes or pictures than published; both are named.
+        ValueError: a split has another number of classes or pictures than published, or a file is listed
+            twice; both numbers are named.
         FileNotFoundError: picture files are missing; the message says how many of how many, and the first.
+        OSError: a directory of pictures is there but can't be read.
     """
     for split, counts in expected.items():
         selected = catalogue.select(split)
         found = Counts(selected.class_count, len(selected))
         if found != counts:
             raise ValueError(f"{name}: expected split {split!r} to have {counts}; found {found} in {root}")
+    total, distinct = len(catalogue), len(set(catalogue.paths))
+    if distinct < total:
+        twice = next(path for path, count in Counter(catalogue.paths).items() if count > 1)
+        raise ValueError(
+            f"{name}: expected {total:,} different picture files; the lists in {root} name {distinct:,}, "
+            f"the first that they name twice is {twice}"
+        )
     absent = absent_files(catalogue.paths)
     if absent:
-        total = len(catalogue)
         raise FileNotFoundError(
             f"{name}: expected {total:,} picture files; found {total - len(absent):,} in {root}, "
             f"the first that is missing is {absent[0]}"
@@ -96,16 +111,32 @@ def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root:
 
 
 def absent_files(paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that are no files of their directories, in order."""
+    """Those of `paths` that are no files of their directories, nor links to files, in order.
+
+    Directories are listed once each, which is far quicker than asking for every file on a network disk.
+
+    Raises:
+        OSError: a directory is there but can't be read; the error names it.
+    """
     listed: dict[str, set[str]] = {}
     absent = []
     for path in paths:
         directory, name = os.path.split(path)
         if directory not in listed:
-            try:
-                listed[directory] = set(os.listdir(directory))
-            except OSError:
-                listed[directory] = set()
+            listed[directory] = _files_of(directory)
         if name not in listed[directory]:
             absent.append(path)
     return absent
+
+
+def _files_of(directory: str) -> set[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return {entry.name for entry in entries if _is_file(entry)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """The listing itself tells, but for links."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,14 +81,27 @@ def _package() -> ModuleType:
 def _builder(package: ModuleType, name: str) -> Any:
     # Whatever goes wrong inside a builder (a dead address, a changed archive) is told in one line.
     try:
-        builder = package.builder(name)
-        builder.download_and_prepare()
+        with _urllib3_quiet():
+            builder = package.builder(name)
+            builder.download_and_prepare()
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
             f"tensorflow-datasets can't prepare {name!r}: {type(error).__name__}: {reason}"
         ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _urllib3_quiet() -> Iterator[None]:
+    """Offline it would warn of every attempt before the one line that tells."""
+    logger = logging.getLogger("urllib3")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _unpack(name: str, builder: Any, folder: Path) -> None:

@@ -32,9 +32,14 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write `value` as indented JSON, in one move."""
+    """Write `value` as indented JSON, in one move.
+
+    A path's bytes that are not UTF-8, which Python keeps as lone surrogates, are written as JSON's escapes
+    and come back as they were.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replacing(file) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(file: Path) -> Any:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.io import loadmat, savemat
 
 from rll_tf.data.cars196 import cars196
 from rll_tf.data.layout import Counts
@@ -34,6 +35,23 @@ def test_the_devkits_annotations(tmp_path, beside):
     assert list(catalogue.splits["train"]) == [0, 1, 2, 4, 5]
 
 
+def test_a_devkit_in_its_archives_folder_is_found(tmp_path):
+    """As copies on Kaggle have it."""
+    root = write_cars196(tmp_path, devkit=True)
+    (root / "car_devkit").mkdir()
+    (root / "devkit").rename(root / "car_devkit" / "devkit")
+    assert cars196(root, EXPECTED).class_names == ("Car 1", "Car 2", "Car 3", "Car 4")
+
+
+def test_of_both_layouts_the_one_with_pictures_is_read(tmp_path):
+    """cars_annos.mat beside a whole devkit tree, without and then with car_ims/."""
+    root = write_cars196(tmp_path / "tree", devkit=True)
+    (write_cars196(tmp_path / "other") / "cars_annos.mat").rename(root / "cars_annos.mat")
+    assert cars196(root, EXPECTED).paths[0] == str(root / "cars_train/00001.jpg")
+    (tmp_path / "other" / "car_ims").rename(root / "car_ims")
+    assert cars196(root, EXPECTED).paths[0] == str(root / "car_ims/000001.jpg")
+
+
 def test_missing_pictures_and_wrong_counts_are_refused_with_both_numbers(tmp_path):
     """Each error says what was expected and what was found."""
     root = write_cars196(tmp_path)
@@ -53,10 +71,30 @@ def test_what_are_no_annotations_is_refused(tmp_path):
     ):
         cars196(tmp_path)
     (tmp_path / "cars_annos.mat").write_text("<html>moved</html>" * 20)
-    with pytest.raises(ValueError, match="is not a MATLAB annotation file"):
+    with pytest.raises(ValueError, match="is not a whole MATLAB annotation file"):
         cars196(tmp_path)
     (tmp_path / "devkit").mkdir()
     root = write_cars196(tmp_path / "other", devkit=True)
     (root / "devkit/cars_train_annos.mat").rename(root / "cars_annos.mat")
     with pytest.raises(ValueError, match="with the fields relative_im_path and class"):
         cars196(root)
+
+
+def test_a_damaged_annotation_file_is_named(tmp_path):
+    """Cut short at any place, or with a byte changed: official files are compressed, so it is noticed.
+
+    Not so where it is not compressed: SciPy itself may crash on a changed byte, so such a file is only cut.
+    """
+    root = write_cars196(tmp_path)
+    file = root / "cars_annos.mat"
+    whole = file.read_bytes()
+    damaged = [whole[:length] for length in range(0, 300, 10)]
+    for place in range(128, len(whole), 5):
+        damaged.append(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+    savemat(file, {key: value for key, value in loadmat(file).items() if not key.startswith("_")})
+    damaged += [file.read_bytes()[:length] for length in range(0, 1900, 50)]
+    message = r"cars_annos\.mat (is not a whole MATLAB annotation file|must hold annotations)"
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            cars196(root, EXPECTED)

@@ -57,6 +57,37 @@ def test_grey_one_bit_and_alpha_become_three_channels():
     np.testing.assert_array_equal(decode(saved(palette, "PNG")), np.array(palette.convert("RGB")))
 
 
+@pytest.mark.parametrize("colours", [5, 256])
+def test_an_8_bit_bmp_shows_its_palettes_colours(colours):
+    """Short palettes and whole ones, eagerly and in a graph; without any, values are grey."""
+    image = Image.fromarray(picture(20, 33)).quantize(colours)
+    content = saved(image, "BMP")
+    np.testing.assert_array_equal(decode(content), np.array(image.convert("RGB")))
+    np.testing.assert_array_equal(tf.function(decode)(tf.constant(content)), np.array(image.convert("RGB")))
+    pixels_at = int.from_bytes(content[10:14], "little")
+    bare = content[:10] + (54).to_bytes(4, "little") + content[14:54] + content[pixels_at:]
+    np.testing.assert_array_equal(decode(bare)[..., 1], np.array(image))
+
+
+def test_a_bmp_of_another_kind_is_refused():
+    """One bit a pixel, and 8 bits compressed, which would decode to nonsense."""
+    content = bytearray(saved(Image.fromarray(picture(20, 33)).quantize(9), "BMP"))
+    content[30] = 1
+    bits = saved(Image.fromarray(picture(20, 33)).convert("1"), "BMP")
+    for file, message in [(bytes(content), "must not be compressed"), (bits, "must be 1, 3 or 4")]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            decode(file)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            tf.function(decode)(tf.constant(file))
+
+
+def test_a_png_of_16_bits_keeps_the_upper_eight():
+    """Not the nearest of 256 values."""
+    values = np.linspace(0, 65535, 20 * 33).reshape(20, 33).astype(np.uint16)
+    content = saved(Image.fromarray(values), "PNG")
+    np.testing.assert_array_equal(decode(content)[..., 1], values >> 8)
+
+
 def test_cmyk_becomes_rgb():
     """As Pillow turns it, up to the rounding of one product."""
     content = saved(_cmyk(), "JPEG", quality=95)

@@ -1,6 +1,10 @@
 """Fetching a file from a server that misbehaves."""
 
 import hashlib
+import http.client
+import ssl
+import types
+import urllib.request
 
 import numpy as np
 import pytest
@@ -108,6 +112,68 @@ def test_the_next_address_is_tried(tmp_path):
             download(file_at(*urls[:3]), tmp_path)
     with pytest.raises(DownloadError, match="no address is known"):
         download(file_at(), tmp_path)
+
+
+class Answer:
+    """An address that gives half the file and then fails."""
+
+    status = 200
+    headers = types.MappingProxyType({"Content-Length": str(len(CONTENT))})
+
+    def __init__(self, error):
+        self.rest = [CONTENT[:50_000]]
+        self.error = error
+
+    def __enter__(self):
+        """Itself, as urllib's answers are."""
+        return self
+
+    def __exit__(self, *_):
+        """Let errors pass."""
+
+    def read(self, _):
+        """Half, then the error."""
+        if self.rest:
+            return self.rest.pop()
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError(1, "record layer failure"),
+        OSError(113, "No route to host"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        TimeoutError("timed out"),
+        http.client.IncompleteRead(b"", 7),
+    ],
+)
+def test_a_connection_that_breaks_leads_to_the_next_address(tmp_path, monkeypatch, error):
+    """However it breaks; the reason is told where no address is left."""
+    ask = urllib.request.urlopen
+
+    def answer(request, timeout):
+        return Answer(error) if "broken" in request.full_url else ask(request, timeout=timeout)
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    with serving({"/a": CONTENT}) as server:
+        broken = "http://broken/a"
+        path = download(file_at(broken, f"{server.url}/a"), tmp_path)
+        assert path.read_bytes() == CONTENT
+        path.unlink()
+        with pytest.raises(DownloadError) as caught:
+            download(file_at(broken, broken), tmp_path)
+    assert str(caught.value).count(f"broke off after 50,000 bytes: {error}") == 2
+
+
+def test_a_full_disk_is_not_the_networks_fault(tmp_path):
+    """No other address is asked, and the file that can't be written is named."""
+    (tmp_path / "file.bin.part").symlink_to("/dev/full")
+    with serving({"/a": CONTENT}) as server:
+        with pytest.raises(OSError, match=r"No space left on device: '.*file\.bin\.part'") as caught:
+            download(file_at(f"{server.url}/a", f"{server.url}/a"), tmp_path)
+        assert len(server.asked) == 1
+    assert not isinstance(caught.value, DownloadError)
 
 
 def test_a_damaged_file_that_was_there_is_fetched_again(tmp_path):

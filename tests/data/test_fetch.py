@@ -6,9 +6,15 @@ import zipfile
 
 import pytest
 
+from rll_tf.data.cars196 import cars196
+from rll_tf.data.cub200 import cub200
 from rll_tf.data.download import DownloadError, RemoteFile
 from rll_tf.data.fetch import SOURCES, Source, fetch
+from rll_tf.data.inshop import inshop
+from rll_tf.data.layout import Counts
+from rll_tf.data.sop import sop
 from tests.data.server import serving
+from tests.data.trees import write_cars196, write_cub200, write_inshop, write_sop
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +82,25 @@ def test_a_failure_says_what_to_put_where(tmp_path):
     assert not (tmp_path / ".downloads" / "b.tgz").exists()
 
 
+def test_a_damaged_archive_says_what_to_do(tmp_path):
+    """Some bytes lost or the end missing, under no checksum."""
+    whole = tar(a=str(list(range(20_000))).encode())
+    zeros = whole[:1000] + bytes(100) + whole[1100:]
+    for content in (zeros, whole[:20_000]):
+        with serving({"/a.tgz": content}) as server, pytest.raises(DownloadError, match="By hand: put the"):
+            fetch("x", tmp_path, source=source_of(server, "a.tgz"))
+        assert not list((tmp_path / ".downloads").iterdir())
+
+
+def test_a_python_that_can_not_unpack_safely_says_so(tmp_path, monkeypatch):
+    """Before anything is fetched."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(
+        DownloadError, match=r"must be 3\.10\.12, 3\.11\.4 or newer; this is 3\..*By hand: get"
+    ):
+        fetch("sop", tmp_path)
+
+
 def test_an_archive_can_not_write_elsewhere(tmp_path):
     """A path that leads outside is refused."""
     place = tmp_path / "place"
@@ -89,10 +114,52 @@ def test_an_archive_can_not_write_elsewhere(tmp_path):
 
 def test_what_is_given_out_by_hand_only_says_so(tmp_path):
     """In-shop has no address; an unknown name lists the known."""
-    with pytest.raises(DownloadError, match=rf"by hand only.*{tmp_path}/Eval and unpack"):
+    with pytest.raises(
+        DownloadError, match=rf"by hand only.*{tmp_path}/Eval and unpack img\.zip in {tmp_path}"
+    ):
         fetch("inshop", tmp_path)
-    with pytest.raises(ValueError, match="only cub200, cars196, sop, inshop can be fetched; got 'mnist'"):
+    with pytest.raises(
+        ValueError, match="only cub200, cars196, sop, inshop can be fetched, by their bare names; got 'mnist'"
+    ):
         fetch("mnist", tmp_path)
+
+
+HALVES = {"train": Counts(2, 5), "test": Counts(2, 3)}
+# Reader, its counts, its tree's writer, the archives' own top folders.
+BY_HAND = {
+    "cub200": (cub200, HALVES, write_cub200, ["CUB_200_2011"]),
+    "cars196": (cars196, HALVES, lambda root: write_cars196(root, devkit=True), ["cars_train", "cars_test"]),
+    "sop": (sop, {"train": Counts(2, 5), "test": Counts(3, 5)}, write_sop, ["Stanford_Online_Products"]),
+    "inshop": (
+        inshop,
+        {"train": Counts(2, 4), "query": Counts(3, 4), "gallery": Counts(3, 3)},
+        write_inshop,
+        ["img"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_who_follows_the_instructions_is_done(tmp_path, name):
+    """Unpacked in the place, archives give the files that are named, and the reader finds them.
+
+    It does too where an archive was unpacked into a folder named after it.
+    """
+    read, expected, write, tops = BY_HAND[name]
+    words = SOURCES[name].by_hand.format(place=tmp_path)
+    assert f"in {tmp_path}, " in words or f"in {tmp_path} and " in words
+    write(tmp_path)
+    told = [word.rstrip(",") for word in words.partition("which gives ")[2].split() if "/" in word]
+    assert [file for file in told if (tmp_path / file).exists()]
+    found = read(tmp_path, expected)
+    content = [found.encoded(index) for index in range(len(found))]
+    for top in tops:
+        (tmp_path / top).rename(tmp_path / "moved")
+        (tmp_path / top).mkdir()
+        (tmp_path / "moved").rename(tmp_path / top / top)
+    doubled = read(tmp_path, expected)
+    assert doubled.labels.tolist() == found.labels.tolist()
+    assert [doubled.encoded(index) for index in range(len(doubled))] == content
 
 
 def test_every_source_says_where_by_hand():

@@ -1,6 +1,7 @@
 """A user's own folder."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,38 @@ def test_names_that_are_not_utf8_are_read_and_shown(tmp_path):
     Path(catalogue.paths[0]).write_bytes(b"no picture")
     with pytest.raises(CorruptPictureError, match=r"\\xff\.png is not a whole picture"):
         load_pictures(catalogue, Preprocessing(4, 4))
+
+
+def test_names_that_print_alike_are_two_classes(tmp_path):
+    r"""The byte 0xE9, and a backslash followed by xe9."""
+    for directory in (b"caf\xe9", rb"caf\xe9"):
+        os.mkdir(os.fsencode(tmp_path) + b"/" + directory)
+        with open(os.fsencode(tmp_path) + b"/" + directory + b"/1.png", "wb"):
+            pass
+    catalogue = open_dataset(f"folder:{tmp_path}")
+    assert catalogue.class_names == (r"caf\xe9", r"caf\xe9")
+    assert catalogue.labels.tolist() == [0, 1]
+
+
+def test_only_files_are_pictures(tmp_path):
+    """A link to a file is one; a pipe, a socket, a link to a device or a directory is none."""
+    touch(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "2.png").symlink_to("1.png")
+    os.mkfifo(tmp_path / "a" / "3.png")
+    (tmp_path / "a" / "4.png").symlink_to("/dev/zero")
+    (tmp_path / "a" / "5.png").symlink_to("3.png")
+    os.mknod(tmp_path / "a" / "6.png", stat.S_IFSOCK | 0o600)
+    (tmp_path / "a" / "7.png").mkdir()
+    catalogue = open_dataset(f"folder:{tmp_path}")
+    assert [Path(path).name for path in catalogue.paths] == ["1.png", "2.png"]
+
+
+def test_links_are_read_in_the_order_of_their_names(tmp_path):
+    """Of two ways to a directory the first in sorted order names the class, depth first."""
+    touch(tmp_path / "b" / "c" / "1.png")
+    (tmp_path / "a").symlink_to("b/c")
+    (tmp_path / "d").symlink_to("b")
+    assert open_dataset(f"folder:{tmp_path}").class_names == ("a",)
 
 
 def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_missing_pictures_and_wrong_counts_are_refused_with_both_numbers(tmp_pat
 
 
 def test_a_broken_list_is_refused(tmp_path):
-    """An unknown part, a garment in training and query, no list at all."""
+    """An unknown part, a garment in training and query, another count than announced, no list at all."""
     root = write_inshop(tmp_path)
     file = root / "Eval" / "list_eval_partition.txt"
     whole = file.read_text()
@@ -43,6 +43,14 @@ def test_a_broken_list_is_refused(tmp_path):
     file.write_text(whole.replace("id_00000001 train", "id_00000002 train", 1))
     with pytest.raises(ValueError, match="no class of train among query and gallery; found 2 pictures"):
         inshop(root, EXPECTED)
+    for text, message in [
+        (whole.replace("11", "12", 1), "expected 12 pictures, as .* announces; it lists 11"),
+        (whole.rpartition("\nimg")[0], "expected 11 pictures, as .* announces; it lists 10"),
+        ("", "must hold whole numbers here; got ''"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            inshop(root, EXPECTED)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"list_eval_partition\.txt; looked in .*Eval"):
         inshop(root, EXPECTED)

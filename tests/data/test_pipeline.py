@@ -21,6 +21,7 @@ from rll_tf.data import (
     open_dataset,
     training_batches,
 )
+from tests.data.test_images import picture
 
 PREPROCESSING = Preprocessing(12, 16)
 
@@ -87,6 +88,80 @@ def test_pictures_finished_one_by_one_equal_whole_batches(catalogue):
     for parts in ([first(0)], [first(0, (index, 2)) for index in range(2)]):
         np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
         np.testing.assert_array_equal(np.concatenate([part[1]["low"] for part in parts]), labels["low"])
+
+
+# The paper's: whole picture to 256 × 256, a crop of 227 × 227, Caffe's channels less their mean.
+CAFFE = Preprocessing(227, 256, mean=(104.0, 117.0, 123.0), scale=1.0, bgr=True)
+
+
+@pytest.fixture
+def kinds(tmp_path):
+    """Non-square pictures, two of each kind a pipeline meets; a class is a kind."""
+    modes = {"cmyk.jpg": "CMYK", "alpha.png": "RGBA", "grey.png": "L", "grey.jpg": "L", "rgb.jpg": "RGB"}
+    for seed, (name, mode) in enumerate(modes.items()):
+        for number in range(2):
+            height, width = 150 + 200 * number, 310 - 17 * seed
+            pixels = picture(height, width, len(mode), seed=10 * seed + number)
+            file = tmp_path / name / f"{number}{Path(name).suffix}"
+            file.parent.mkdir(exist_ok=True)
+            Image.frombytes(mode, (width, height), pixels.tobytes()).save(file)
+    return open_dataset(f"folder:{tmp_path}")
+
+
+def transcribed(path, corner, mirrored=False):
+    """Section 3 of the facts in Pillow and NumPy alone: what the network should see of a file."""
+    image = Image.open(path)
+    if image.mode == "RGBA":
+        image = Image.fromarray(np.array(image)[..., :3])  # alpha is dropped, not blended
+    square = np.array(image.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR), np.float32)
+    window = square[corner[0] : corner[0] + 227, corner[1] : corner[1] + 227]
+    return (window[:, ::-1] if mirrored else window)[..., ::-1] - np.float32([104, 117, 123])
+
+
+def assert_as_transcribed(catalogue, indices, images, wanted):
+    """Pillow resizes in fixed point, so a value may differ by 1; CMYK's rounding adds 1 more."""
+    for index, image, want in zip(indices, images, wanted, strict=True):
+        tolerance = 2 if "cmyk" in catalogue.paths[index] else 1
+        np.testing.assert_allclose(image, want, rtol=0, atol=tolerance, err_msg=catalogue.paths[index])
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**30])
+def test_training_pixels_are_pillows_and_numpys(kinds, memory_bytes):
+    """Out of the whole pipeline, whether decoded anew or kept in memory; both orientations occur."""
+    sampler = class_balanced_batches(kinds.labels, 5, 2, seed=3)
+    augmentation = Augmentation(mirror=True)
+    dataset = training_batches(kinds, sampler, CAFFE, augmentation, ["low"], memory_bytes=memory_bytes)
+    for step, (images, _) in enumerate(itertools.islice(dataset.as_numpy_iterator(), 2)):
+        seed = tf.constant([3, step], tf.int64)
+        corners, mirrored = (drawn.numpy() for drawn in augmentation.places(10, CAFFE, seed))
+        assert 0 < mirrored.sum() < 10
+        paths = [kinds.paths[index] for index in sampler[step]]
+        wanted = [transcribed(*drawn) for drawn in zip(paths, corners, mirrored, strict=True)]
+        assert_as_transcribed(kinds, sampler[step], images, wanted)
+
+
+def test_evaluation_pixels_are_pillows_and_numpys(kinds):
+    """The window in the middle of each."""
+    (images,) = evaluation_batches(kinds, CAFFE).as_numpy_iterator()
+    wanted = [transcribed(path, (14, 14)) for path in kinds.paths]
+    assert_as_transcribed(kinds, range(len(kinds)), images, wanted)
+
+
+@pytest.mark.parametrize("scale_and_aspect", [False, True])
+def test_batches_do_not_depend_on_the_number_of_threads(kinds, scale_and_aspect):
+    """One thread of the pipeline's own, and four: the same pictures, crops, mirrors and labels."""
+    sampler = class_balanced_batches(kinds.labels, 4, 2, seed=3)
+    augmentation = Augmentation(mirror=True, scale_and_aspect=scale_and_aspect)
+
+    def batches(threads):
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = threads
+        dataset = training_batches(kinds, sampler, CAFFE, augmentation, ["low"], memory_bytes=0)
+        return list(itertools.islice(dataset.with_options(options).as_numpy_iterator(), 4))
+
+    for one, four in zip(batches(1), batches(4), strict=True):
+        np.testing.assert_array_equal(one[0], four[0])
+        np.testing.assert_array_equal(one[1]["low"], four[1]["low"])
 
 
 def test_scaled_crops_are_the_same_whatever_else_happens(catalogue, tmp_path):

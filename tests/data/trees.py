@@ -51,14 +51,15 @@ def annotations(fields: dict[str, list]) -> np.ndarray:
 
 
 def write_cars196(root: Path, sizes: tuple[int, ...] = (2, 3, 1, 2), devkit: bool = False) -> Path:
-    """Either official layout: one archive with cars_annos.mat, or the devkit with two."""
+    """Either official layout: one archive with cars_annos.mat, or the devkit with two; compressed."""
     classes = [label for label, size in enumerate(sizes, 1) for _ in range(size)]
     names = np.array([f"Car {label}" for label in range(1, len(sizes) + 1)], object)
     if not devkit:
         files = [f"car_ims/{number:06d}.jpg" for number in range(1, len(classes) + 1)]
         root.mkdir(parents=True, exist_ok=True)
         fields = {"relative_im_path": files, "bbox_x1": [1] * len(files), "class": classes}
-        savemat(root / "cars_annos.mat", {"annotations": annotations(fields), "class_names": names})
+        values = {"annotations": annotations(fields), "class_names": names}
+        savemat(root / "cars_annos.mat", values, do_compression=True)
     else:
         files = []
         (root / "devkit").mkdir(parents=True, exist_ok=True)
@@ -69,9 +70,10 @@ def write_cars196(root: Path, sizes: tuple[int, ...] = (2, 3, 1, 2), devkit: boo
             savemat(
                 root / "devkit" / f"cars_{name}.mat",
                 {"annotations": annotations({"class": part, "fname": short})},
+                do_compression=True,
             )
             files += [f"cars_{half}/{file}" for file in short]
-        savemat(root / "devkit" / "cars_meta.mat", {"class_names": names})
+        savemat(root / "devkit" / "cars_meta.mat", {"class_names": names}, do_compression=True)
     for number, file in enumerate(files):
         picture(root / file, number)
     return root

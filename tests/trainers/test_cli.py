@@ -48,6 +48,14 @@ def test_datasets_lists_what_there_is(capfd):
     ]  # fmt: skip
 
 
+def test_an_empty_spec_is_an_error(run_folder, tmp_path, capfd):
+    """It is not taken for the recipe's or the run's own data."""
+    train = ("train", "convnet", "--data", "", "--out", tmp_path / "run")
+    for arguments in (train, ("evaluate", run_folder, "--data", "")):
+        assert "a SPEC must name a data set; got none; known are: glyphs" in refused(capfd, *arguments)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_folder_holds_everything(run_folder):
     """Configuration, metrics a step and an epoch, checkpoints, the best by validation."""
     files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}

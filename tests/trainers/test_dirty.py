@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 
 from rll_tf.data import inshop, open_dataset
 from rll_tf.data.layout import Counts
-from tests.conftest import TINY_SETTINGS, rll, write_pictures
+from tests.conftest import TINY_SETTINGS, rll, rll_process, write_pictures
 from tests.data.trees import write_inshop
 from trainers import cli
 
@@ -91,6 +92,19 @@ def test_the_cache_changes_nothing_but_speed(pictures, run_folder, tmp_path):
     assert len(list(cache.rglob("*.u8"))) == 30
 
 
+def test_a_cache_that_can_not_be_written_leaves_no_run(pictures, tmp_path, capfd):
+    """A file, and a place where nothing can be made; told before any picture is read."""
+    (tmp_path / "file").touch()
+    train = words("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run")
+    for cache in (tmp_path / "file", "/proc/cache"):
+        assert cli.run([*train, *TINY_SETTINGS, "--cache", str(cache)]) == 1
+        output, errors = capfd.readouterr()
+        assert f"a cache must be a folder that can be written into; got {cache} (" in errors
+        assert errors.count("\n") == 1
+        assert output == ""
+    assert not (tmp_path / "run").exists()
+
+
 def test_classes_whose_names_are_not_utf8_are_trained_on(tmp_path, capfd):
     """Their names are printed and written escaped."""
     folder = write_pictures(tmp_path / "pictures")
@@ -99,6 +113,22 @@ def test_classes_whose_names_are_not_utf8_are_trained_on(tmp_path, capfd):
     rll("train", "convnet", "--data", f"folder:{folder}", "--out", run, *TINY_SETTINGS)
     classes = json.loads((run / "config.json").read_text())["classes"]
     assert r"caf\xe9" in classes["train"] + classes["validation"]
+
+
+def test_a_folder_whose_path_is_not_utf8_is_trained_and_judged_on(pictures, tmp_path):
+    """In a process of its own: the path stands escaped in JSON, and --resume and evaluate find it again."""
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    shutil.copytree(pictures, folder)
+    run, metrics = tmp_path / "run", tmp_path / "metrics.json"
+    process = rll_process("train", "convnet", "--data", f"folder:{folder}", "--out", run, *TINY_SETTINGS)
+    assert process.returncode == 0, process.stderr
+    assert json.loads((run / "config.json").read_text())["data"] == f"folder:{folder}"
+    rll("train", "convnet", "--out", run, "--resume")
+    process = rll_process("evaluate", run, "--json", metrics, "--report", tmp_path / "report")
+    assert process.returncode == 0, process.stderr
+    assert r"caf\xe9, split validation" in process.stdout
+    assert json.loads(metrics.read_text())["data"] == f"folder:{folder}"
+    rll("export", run, "--to", tmp_path / "exported")
 
 
 def test_inshop_is_judged_query_against_gallery(run_folder, tmp_path, monkeypatch):

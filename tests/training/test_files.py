@@ -1,5 +1,7 @@
 """Files that are whole at any time."""
 
+import os
+
 import pytest
 
 from rll_tf.training.files import append_line, read_json, read_lines, replacing, write_json
@@ -29,6 +31,14 @@ def test_a_full_disk_leaves_the_old_content(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: '.*state\.json'"):
         write_json(file, [2])
     assert read_json(file) == [1]
+
+
+def test_a_path_that_is_not_utf8_comes_back(tmp_path):
+    """The file itself is UTF-8; other characters stand in it as they are."""
+    path = os.fsdecode(b"/\xc3\xa9/caf\xe9")
+    write_json(tmp_path / "x.json", path)
+    assert read_json(tmp_path / "x.json") == path
+    assert (tmp_path / "x.json").read_bytes() == b'"/\xc3\xa9/caf\\udce9"\n'
 
 
 def test_lines_come_back_in_order_without_a_last_one_cut_short(tmp_path):

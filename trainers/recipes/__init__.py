@@ -62,7 +62,7 @@ def recipe_spec(name: str, data: str | None) -> str:
     Raises:
         ValueError: there is neither.
     """
-    spec = data or open_recipe(name).DATA
+    spec = open_recipe(name).DATA if data is None else data
     if spec is None:
         raise ValueError(f"recipe {name} trains on your own pictures: give them with --data folder:PATH")
     return spec
