@@ -60,7 +60,7 @@ class Limits:
             return [
                 "images[",
                 index,
-                "] must be a whole JPEG, PNG, GIF, BMP or WebP file; got ",
+                "] must be a whole JPEG, PNG, GIF, BMP or still WebP file; got ",
                 size,
                 " bytes",
                 begin,

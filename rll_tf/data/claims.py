@@ -24,14 +24,14 @@ def claimed_pixels(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded: scalar string, a picture file's bytes.
 
     Returns:
-        Scalar int64, 0 where the bytes are no JPEG, PNG, GIF, BMP or WebP; and scalar bool, false where the
-        file has no end, or fewer bytes than it should. Every file that `decode` decodes claims at least 1
+        Scalar int64, 0 where the bytes are no JPEG, PNG, GIF, BMP or still WebP; and scalar bool, false where
+        the file has no end, or fewer bytes than it should. Every file that `decode` decodes claims at least 1
         and looks whole; one that does need not decode, as it may be damaged within.
 
     Raises:
         tf.errors.InvalidArgumentError: the header of a JPEG file is damaged.
     """
-    head = _bytes(tf.strings.join([tf.strings.substr(encoded, 0, _HEAD_BYTES), b"\x00" * _HEAD_BYTES]))
+    head = _head(encoded)
 
     def begins(mark: bytes) -> tf.Tensor:
         return tf.strings.substr(encoded, 0, len(mark)) == tf.constant(mark)
@@ -46,6 +46,25 @@ def claimed_pixels(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ],
         default=lambda: (tf.constant(0, tf.int64), tf.constant(False)),
     )
+
+
+def is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a WebP file says that it is animated: scalar bool.
+
+    TensorFlow (2.21 at least) decodes such a file past the end of its memory, and the process dies. It goes
+    by the canvas's flag alone: frames in a file without the flag are left alone.
+
+    Args:
+        encoded: scalar string, the bytes of a file that begins as a WebP does.
+    """
+    head = _head(encoded)
+    has_canvas = tf.reduce_all(head[12:16] == tf.constant(list(b"VP8X"), tf.uint8), 0)
+    return has_canvas & (_number(head, 20, 1) // 2 % 2 == 1)
+
+
+def _head(encoded: tf.Tensor) -> tf.Tensor:
+    """The first bytes, zeros where the file has fewer."""
+    return _bytes(tf.strings.join([tf.strings.substr(encoded, 0, _HEAD_BYTES), b"\x00" * _HEAD_BYTES]))
 
 
 def _bytes(text: tf.Tensor) -> tf.Tensor:
@@ -89,7 +108,7 @@ def _bmp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _webp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The three kinds: lossy, lossless, and with a canvas."""
+    """The three kinds: lossy, lossless, and with a canvas; an animated one claims nothing."""
     kind = tf.strings.substr(tf.strings.join([encoded, b"\x00" * _HEAD_BYTES]), 12, 4)
     bits = _number(head, 21, 4)
     sides = tf.case(
@@ -100,6 +119,7 @@ def _webp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ],
         default=lambda: tf.zeros([2], tf.int64),
     )
+    sides = tf.where(is_animated_webp(encoded), tf.zeros([2], tf.int64), sides)
     return tf.reduce_prod(sides), _size(encoded) >= _number(head, 4, 4)
 
 

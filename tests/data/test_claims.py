@@ -33,6 +33,14 @@ def gif(*frames, screen=(1, 1)):
     return content + b";"
 
 
+def animated_webp():
+    """A WebP's bytes of three frames."""
+    frames = [Image.new("RGB", (31, 20), (value, 9, 9)) for value in (0, 99, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="WEBP", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
 def claim(content):
     """As numbers."""
     pixels, is_whole = in_graph(tf.constant(content))
@@ -124,3 +132,10 @@ def test_a_gif_claims_all_its_frames():
     pixels, is_whole = claim(buffer.getvalue())
     assert is_whole
     assert 31 * 20 < pixels <= 3 * 31 * 20
+
+
+def test_an_animated_webp_claims_nothing():
+    """The decoder must never see it; the same file without the canvas's flag is as large as it says."""
+    content = animated_webp()
+    assert claim(content) == (0, True)
+    assert claim(content[:20] + bytes([content[20] & ~2]) + content[21:]) == (31 * 20, True)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.test_claims import animated_webp
 from tests.serving.endpoint import GOOD, b64, predict_call
 
 not_pictures = st.one_of(
@@ -12,6 +13,7 @@ not_pictures = st.one_of(
     st.binary(min_size=1, max_size=50).map(lambda tail: b"\xff\xd8\xff\xe0" + tail),
     # A PNG header that claims 10^10 pixels.
     st.just(GOOD[:16] + (100_000).to_bytes(4, "big") * 2 + GOOD[24:]),
+    st.just(animated_webp()),
 )
 wrong_values = st.one_of(
     not_pictures.map(b64),

@@ -11,7 +11,7 @@ from rll_tf.models import embedding_model
 from serving.artefact import refusal
 from serving.guard import Limits
 from serving.signatures import signatures
-from tests.data.test_claims import WHOLE, gif
+from tests.data.test_claims import WHOLE, animated_webp, gif
 
 LIMITS = Limits(max_pixels=5000, max_batch=3)
 GOOD = WHOLE["png"]
@@ -38,7 +38,7 @@ def huge(kind, at, form, sides):
     return WHOLE[kind][:at] + struct.pack(form, *sides) + WHOLE[kind][at + size :]
 
 
-KINDS = "must be a whole JPEG, PNG, GIF, BMP or WebP file; got "
+KINDS = "must be a whole JPEG, PNG, GIF, BMP or still WebP file; got "
 CLAIMS = "must have at most 5000 pixels; its header claims "
 FRAME = WHOLE["jpeg"].index(b"\xff\xc0") + 5
 SIDE = 100_000
@@ -54,6 +54,7 @@ SIDE = 100_000
         (WHOLE["gif"][:-20], f"{KINDS}{len(WHOLE['gif']) - 20} bytes that begin with 47 49 46"),
         (WHOLE["bmp"][:-20], f"{KINDS}{len(WHOLE['bmp']) - 20} bytes that begin with 42 4d"),
         (WHOLE["lossy webp"][:-20], f"{KINDS}{len(WHOLE['lossy webp']) - 20} bytes that begin with 52 49"),
+        (animated_webp(), f"{KINDS}{len(animated_webp())} bytes that begin with 52 49 46 46"),
         (huge("png", 16, ">II", (SIDE, SIDE)), f"{CLAIMS}10000000000"),
         (huge("bmp", 18, "<ii", (SIDE, SIDE)), f"{CLAIMS}10000000000"),
         (huge("jpeg", FRAME, ">HH", (65500, 65500)), f"{CLAIMS}4290250000"),
