@@ -13,6 +13,8 @@ not_pictures = st.one_of(
     st.binary(min_size=1, max_size=50).map(lambda tail: b"\xff\xd8\xff\xe0" + tail),
     # A PNG header that claims 10^10 pixels.
     st.just(GOOD[:16] + (100_000).to_bytes(4, "big") * 2 + GOOD[24:]),
+    # One that claims a single row of 10^6.
+    st.just(GOOD[:16] + (1_000_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + GOOD[24:]),
     st.just(animated_webp()),
 )
 wrong_values = st.one_of(

@@ -201,13 +201,13 @@ OPERATIONS = """
     Abs AddV2 All Any AsString Assert AssignVariableOp BatchMatMulV2 BroadcastTo Cast Ceil ConcatV2
     Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape Equal
     ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual Identity
-    If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul MaxPool Maximum Mean MergeV2Checkpoints
-    Minimum Mul Neg NoOp Pack Placeholder Pow Prod Range ReadVariableOp RealDiv ReduceJoin Relu
-    Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select SelectV2 Shape
-    ShardedFilename Size Sqrt Square Squeeze StatefulPartitionedCall StatelessIf StatelessWhile
-    StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum TensorListConcatV2
-    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile
-    TopKV2 Transpose VarHandleOp VarIsInitializedOp Where While
+    If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean
+    MergeV2Checkpoints Minimum Mul Neg NoOp Pack Placeholder Pow Prod Range ReadVariableOp RealDiv
+    ReduceJoin Relu Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select
+    SelectV2 Shape ShardedFilename Size Sqrt Square Squeeze StatefulPartitionedCall StatelessIf
+    StatelessWhile StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum
+    TensorListConcatV2 TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
+    TensorListStack Tile TopKV2 Transpose VarHandleOp VarIsInitializedOp Where While
 """.split()  # noqa: SIM905
 
 
