@@ -22,6 +22,7 @@ FLAGS = {
     "enable_batching",
     "batching_parameters_file",
     "file_system_poll_wait_seconds",
+    "max_num_load_retries",
 }
 GRPC_PORT, REST_PORT = 8500, 8501
 
@@ -112,16 +113,19 @@ def test_compose_and_kubernetes_start_the_server_alike(compose, container):
             "monitoring_config_file": "/config/monitoring.pbtxt",
             "enable_batching": "true",
             "batching_parameters_file": "/config/batching.pbtxt",
+            "max_num_load_retries": "0",
         }
     assert container["command"] == compose["services"]["serving"]["entrypoint"]
 
 
 def test_rll_serve_uses_known_flags(exported, tmp_path):
-    """Of the program and of the container."""
+    """Of the program and of the container; a corrupt version is refused at once."""
     service = Service(exported, batching_file=CONFIG / "batching.pbtxt")
-    assert set(flags(model_server_command("server", service)[1:])) <= FLAGS
     command = container_command("docker", service, "name")
-    assert set(flags(command[command.index(IMAGE) + 1 :])) <= FLAGS
+    for words in (model_server_command("server", service)[1:], command[command.index(IMAGE) + 1 :]):
+        given = flags(words)
+        assert set(given) <= FLAGS
+        assert given["max_num_load_retries"] == "0"
 
 
 def test_compose_mounts_publishes_and_checks(compose, model):
