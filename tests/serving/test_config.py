@@ -173,12 +173,15 @@ def test_kubernetes_probes_and_limits(kubernetes, container, model):
 
 
 def test_kubernetes_mounts_what_is_read(kubernetes, pod, container, model):
-    """Every mount has its volume, the model and the configuration are read-only, the map is the one given."""
+    """Every mount has its volume, what is read is read-only; the map is there, and the claim is told of."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert {mount["name"] for mount in mounts.values()} == set(volumes)
     assert model.base_path.rpartition("/")[0] in mounts
     assert all(mounts[path]["readOnly"] for path in ("/models", "/config"))
+    head = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8").partition("apiVersion")[0]
+    claim = volumes[mounts["/models"]["name"]]["persistentVolumeClaim"]["claimName"]
+    assert f"A PersistentVolumeClaim named {claim} must be there already" in head
     names = {document["metadata"]["name"] for document in kubernetes.values()}
     assert {volumes[mounts["/config"]["name"]]["configMap"]["name"]} == names
 
