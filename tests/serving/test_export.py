@@ -21,7 +21,9 @@ from rll_tf.training import Run, embed
 from serving import export as export_module
 from serving.artefact import Artefact, refusal
 from serving.export import describe_signatures, export
+from serving.guard import Limits
 from serving.publish import drafting
+from serving.signatures import signatures
 from tests.conftest import ROOT, rll
 from trainers import cli
 
@@ -198,16 +200,17 @@ def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(exported):
 
 # Everything that an artefact's graph does: operations of TensorFlow's core, which its server ships.
 OPERATIONS = """
-    Abs AddV2 All Any AsString Assert AssignVariableOp BatchMatMulV2 BroadcastTo Cast Ceil ConcatV2
-    Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape Equal
-    ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual Identity
-    If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean
-    MergeV2Checkpoints Minimum Mul Neg NoOp Pack Placeholder Pow Prod Range ReadVariableOp RealDiv
-    ReduceJoin Relu Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select
-    SelectV2 Shape ShardedFilename Size Sqrt Square Squeeze StatefulPartitionedCall StatelessIf
-    StatelessWhile StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum
-    TensorListConcatV2 TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
-    TensorListStack Tile TopKV2 Transpose VarHandleOp VarIsInitializedOp Where While
+    Abs AddV2 All Any AsString Assert AssignVariableOp AvgPool BatchMatMulV2 BroadcastTo Cast Ceil
+    ConcatV2 Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape
+    Equal ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater
+    GreaterEqual Identity If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool
+    Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp Pack Pad Placeholder Pow Prod Range
+    ReadVariableOp RealDiv ReduceJoin Relu Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2
+    ScaleAndTranslate Select SelectV2 Shape ShardedFilename Size SplitV Sqrt Square Squeeze
+    StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice StringJoin
+    StringLength Sub Substr Sum TensorListConcatV2 TensorListFromTensor TensorListGetItem
+    TensorListReserve TensorListSetItem TensorListStack Tile TopKV2 Transpose VarHandleOp
+    VarIsInitializedOp Where While
 """.split()  # noqa: SIM905
 
 
@@ -216,14 +219,28 @@ def test_the_graph_holds_known_operations_alone(with_gallery):
     loader = tf.compat.v1.saved_model.loader.load
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         definition = loader(session, ["serve"], str(with_gallery / "1")).graph_def
+    assert _operations(definition) <= set(OPERATIONS)
+    assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
+
+
+@pytest.mark.parametrize("layout", ["caffe", "pytorch"])
+def test_the_graph_of_inception_bn_holds_known_operations_alone(layout):
+    """Every signature's, before it is written."""
+    model = embedding_model("inception_bn", layout=layout, input_shape=(75, 75, 3))
+    for run, specification in signatures(model, Preprocessing(75, 80), Limits()).values():
+        function = tf.function(run, input_signature=[specification]).get_concrete_function()
+        assert _operations(function.graph.as_graph_def()) <= set(OPERATIONS)
+
+
+def _operations(definition):
+    """What the nodes of a graph and of its functions do, calls of these functions left out."""
     functions = {function.signature.name for function in definition.library.function}
     nodes = [
         *definition.node,
         *(node for function in definition.library.function for node in function.node_def),
     ]
     assert len(nodes) > 100
-    assert {node.op for node in nodes} - functions <= set(OPERATIONS)
-    assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
+    return {node.op for node in nodes} - functions
 
 
 def test_the_loader_route_answers_every_signature(with_gallery, pictures, tmp_path):
