@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -283,14 +284,19 @@ def test_the_fresh_process_has_neither_keras_nor_this_package():
 
 
 def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
-    """1, then one more than the largest; nothing temporary is left; metadata lies in assets.extra."""
+    """One more than the largest; nothing temporary is left; metadata lies in assets.extra; any umask."""
     monkeypatch.setattr(export_module, "check", lambda *_: None)  # which other tests watch
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    first = export(model, PREPROCESSING, tmp_path, {"recipe": "toy"})
+    before = os.umask(0o077)
+    try:
+        first = export(model, PREPROCESSING, tmp_path, {"recipe": "toy"})
+    finally:
+        os.umask(before)
     assert first == tmp_path / "8"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["7", "8", "notes"]
-    assert first.stat().st_mode & 0o777 == 0o755
+    for path in [first, *first.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
     metadata = json.loads((first / "assets.extra" / "rll_tf.json").read_text())
     assert metadata["recipe"] == "toy"
     assert metadata["levels"] == {"low": 8, "high": 8}
