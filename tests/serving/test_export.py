@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.python.eager import context  # has no public name
 from tensorflow.python.framework import op_def_registry  # has no public name
 
 from rll_tf.data import Preprocessing, open_dataset
@@ -21,6 +22,7 @@ from rll_tf.models import embedding_model
 from rll_tf.training import Run, embed
 from serving import export as export_module
 from serving.artefact import Artefact, refusal
+from serving.check import check
 from serving.export import describe_signatures, export
 from serving.guard import Limits
 from serving.publish import drafting
@@ -281,6 +283,23 @@ def test_the_fresh_process_has_neither_keras_nor_this_package():
         command = [sys.executable, "-c", code]
         process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert f"ModuleNotFoundError: import of {module} halted" in process.stderr
+
+
+def test_the_check_runs_on_the_processor(exported, run_folder):
+    """The fresh process sees no GPU from before TensorFlow is loaded, and the model is asked on the CPU."""
+    source = (ROOT / "serving" / "fresh_process.py").read_text(encoding="utf-8")
+    code = f"{source.partition('import tensorflow as tf')[0]}\nprint(os.environ['CUDA_VISIBLE_DEVICES'])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "-1\n"
+    run, devices = Run.open(run_folder), []
+    model = run.best_model()
+
+    def recording(pictures, training):
+        devices.append(context.context().device_name)
+        return model(pictures, training=training)
+
+    check(recording, run.settings.preprocessing, Limits(), Artefact(exported).folder)
+    assert [name.rpartition("/device:")[2] for name in devices] == ["CPU:0", "CPU:0"]
 
 
 def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
