@@ -35,12 +35,14 @@ import numpy as np
 # not), it is already wherever requests is, and it leaves retries and deadlines to the rules below.
 import urllib3
 
-__all__ = ["DeadlineError", "EmbeddingClient", "EndpointError", "RequestError", "SearchResult",
-           "UnavailableError"]  # fmt: skip
+__all__ = ["DeadlineError", "EmbeddingClient", "EndpointError", "PictureError", "RequestError",
+           "SearchResult", "UnavailableError"]  # fmt: skip
 
 DEFAULT_SIGNATURE = "serving_default"
 # gRPC stops at 4 MB unless told otherwise; a batch of photographs has more.
 GRPC_MESSAGE_BYTES = 2**28
+# What fits into such a message in base64, with room for the rest: a BMP of 64 million pixels does.
+PICTURE_BYTES = GRPC_MESSAGE_BYTES * 3 // 4 - 2**16
 BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 # What a server or a proxy before it says when it can't answer now but may soon.
 RETRIED_STATUSES = frozenset({502, 503})
@@ -93,6 +95,10 @@ class DeadlineError(EndpointError, TimeoutError):
     """No answer came in time; the request is not sent again, as the endpoint may still be busy with it."""
 
 
+class PictureError(ValueError):
+    """A picture is empty or larger than a request may be, and was not sent."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class SearchResult:
     """The K nearest pictures of the gallery that is packed into the model, nearest first.
@@ -126,7 +132,7 @@ class EmbeddingClient:
         model_name: what the server calls the model.
         version: ask this version; None for whichever the server deems current.
         batch_size: most pictures in a request.
-        batch_bytes: most bytes of pictures in a request.
+        batch_bytes: most bytes of pictures in a request; a larger one is sent alone, up to 201 MB.
         concurrency: most requests under way.
         deadline_s: for a whole call such as `embed`, with all its batches and retries; None for no limit.
         attempt_deadline_s: for one attempt at one request; what takes longer ends the call.
@@ -179,7 +185,8 @@ class EmbeddingClient:
             level: `low`, `mid` or `high`.
 
         Raises:
-            ValueError: there are no pictures, or one is empty or too large for a request.
+            ValueError: there are no pictures.
+            PictureError: one is empty or too large for a request.
             TypeError: one is no bytes.
             RequestError: the endpoint refuses a picture, or has no such level.
             UnavailableError, DeadlineError: see the classes.
@@ -257,7 +264,7 @@ class EmbeddingClient:
         return np.concatenate([answer["embedding"] for answer in answers]).astype(np.float32)
 
     def _picture_batches(self, pictures: Iterable[bytes]) -> Iterator[dict[str, list[bytes]]]:
-        """Batches within both limits, in order."""
+        """Batches within both limits, in order; a picture above `batch_bytes` is a batch by itself."""
         if isinstance(pictures, bytes | str):
             raise TypeError("pictures must be a sequence of files' bytes; got a single one")
         batch: list[bytes] = []
@@ -265,10 +272,11 @@ class EmbeddingClient:
         for number, picture in enumerate(pictures):
             if not isinstance(picture, bytes):
                 raise TypeError(f"picture {number} must be bytes; got {type(picture).__name__}")
-            if not 0 < len(picture) <= self._batch_bytes:
-                raise ValueError(
-                    f"picture {number} must have 1 to batch_bytes={self._batch_bytes} bytes; "
-                    f"it has {len(picture)}"
+            if not picture:
+                raise PictureError(f"picture {number} must have at least 1 byte; it has none")
+            if len(picture) > PICTURE_BYTES:
+                raise PictureError(
+                    f"picture {number} must have at most {PICTURE_BYTES} bytes; it has {len(picture)}"
                 )
             if batch and (len(batch) == self._batch_size or size + len(picture) > self._batch_bytes):
                 yield {"images": batch}

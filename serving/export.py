@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2  # has no public name
 from rll_tf.data import Preprocessing
 from serving.check import check
 from serving.guard import Limits
-from serving.publish import drafting, publish
+from serving.publish import drafting, make_base, publish
 from serving.search import PackedGallery
 from serving.signatures import PIXELS, signatures
 from serving.warmup import write_warmup
@@ -50,7 +50,7 @@ def export(
     Args:
         model: from [B, h, w, 3] to `{level: [B, d]}`.
         preprocessing: what the model was trained with.
-        to: the folder of versions, made if need be.
+        to: the folder of versions, made if need be. It and the version are readable by all.
         metadata: kept with the artefact, in `assets.extra/rll_tf.json`, beside `levels`, `preprocessing`,
             `limits` and `signatures`.
         limits: the largest request that is answered.
@@ -65,7 +65,7 @@ def export(
         OSError: the folder can't be written.
     """
     limits = Limits() if limits is None else limits
-    to.mkdir(parents=True, exist_ok=True)
+    make_base(to)
     with drafting(to) as draft:
         with _writing(to):
             _write(model, preprocessing, draft, limits, gallery, gallery_level)

@@ -2,15 +2,19 @@
 
     python -I fresh_process.py FOLDER REQUEST.npz ANSWER.npz
 
-The graph is loaded with the tag `serve`, and the tensors that a signature names are fed and fetched by name.
-REQUEST.npz holds `bytes`, all pictures' bytes one after the other as uint8, `lengths`, and `pixels`
-[B, h, w, 3] uint8; `batch` of the pictures are asked for at a time. ANSWER.npz gets one array an output, as
-SIGNATURE/OUTPUT.
+On the processor alone: the graph is loaded with the tag `serve`, and the tensors that a signature names are
+fed and fetched by name. REQUEST.npz holds `bytes`, all pictures' bytes one after the other as uint8,
+`lengths`, and `pixels` [B, h, w, 3] uint8; `batch` of the pictures are asked for at a time. ANSWER.npz gets
+one array an output, as SIGNATURE/OUTPUT.
 """
 
+import os
 import sys
 
 import numpy as np
+
+# The exporting process may hold all of a GPU's memory, and a GPU rounds otherwise than the processor.
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 # From here on their import fails: a server has neither.
 for module in ("keras", "rll_tf", "serving"):

@@ -16,6 +16,16 @@ except ImportError:  # Windows: what a killed export leaves stays until it is de
 
 # A server passes over folders whose names are no numbers.
 DRAFT = ".partial-"
+# It runs as another user, whatever the umask of the one who exports.
+READABLE_FOLDER, READABLE_FILE = 0o755, 0o644
+
+
+def make_base(to: Path) -> None:
+    """Make the folder of versions, readable by all; one that is there stays as it is."""
+    is_new = not to.exists()
+    to.mkdir(parents=True, exist_ok=True)
+    if is_new:
+        to.chmod(READABLE_FOLDER)
 
 
 @contextlib.contextmanager
@@ -37,15 +47,15 @@ def drafting(to: Path) -> Iterator[Path]:
 
 
 def publish(draft: Path, to: Path) -> Path:
-    """Rename a draft to the number after the largest in `to`, once all of it is on the disk.
+    """Rename a draft to the number after the largest in `to`, once all of it is on the disk, readable by all.
 
     Of exports that end at the same time each gets a number of its own: a rename onto a version fails.
 
     Returns:
         The folder of the new version.
     """
-    draft.chmod(0o755)  # mkdtemp's folder is its owner's alone; a server runs as another user
     for path in [*draft.rglob("*"), draft]:
+        path.chmod(READABLE_FOLDER if path.is_dir() else READABLE_FILE)
         _to_disk(path)
     while True:
         taken = [int(entry.name) for entry in to.iterdir() if entry.name.isdigit()]

@@ -23,6 +23,8 @@ IMAGE = "tensorflow/serving:2.20.0"
 DOCKER_ANSWER_S = 10
 END_GRACE_S = 20
 POLL_S = 1
+# Unless told otherwise the server tries a corrupt version six times, a minute apart, before it refuses it.
+LOAD_RETRIES = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monito
         f"--model_base_path={model}",
         f"--monitoring_config_file={monitoring}",
         f"--file_system_poll_wait_seconds={POLL_S}",
+        f"--max_num_load_retries={LOAD_RETRIES}",
     ]
 
 

@@ -50,7 +50,7 @@ def signatures(
         return lambda values: {"embedding": part(values)}
 
     def from_pixels(pixels: tf.Tensor) -> tf.Tensor:
-        fitted = preprocessing.fit(limits.check_pixels(pixels))
+        fitted = preprocessing.fit(limits.check_pixels(pixels, preprocessing.resize_px))
         return parts[None](preprocessing.normalise(preprocessing.window(fitted, preprocessing.centre)))
 
     images = tf.TensorSpec([None], tf.string, name="images")
@@ -86,7 +86,9 @@ def _prepared(images: tf.Tensor, preprocessing: Preprocessing, limits: Limits) -
     images = limits.check_count(images, "images")
     side = preprocessing.input_px
     return tf.map_fn(
-        lambda picture: preprocessing.prepare(limits.check_encoded(*picture)),
+        lambda picture: preprocessing.prepare(
+            limits.check_encoded(picture[0], picture[1], preprocessing.resize_px)
+        ),
         (images, tf.range(tf.size(images))),
         fn_output_signature=tf.TensorSpec([side, side, 3], tf.float32),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.artefact import Artefact, refusal
-from serving.client import EmbeddingClient, EndpointError, RequestError, SearchResult
+from serving.client import EmbeddingClient, EndpointError, PictureError, RequestError, SearchResult
 
 BATCH_SIZE = 64
 # Signatures that are not levels.
@@ -20,7 +20,7 @@ OTHERS = {"serving_default", "pixels", "search"}
 
 
 class RefusedError(ValueError):
-    """The model refuses a picture; the message is the model's."""
+    """The model, or the way to it, refuses a picture; the message is theirs."""
 
 
 class Answerer(Protocol):
@@ -111,7 +111,7 @@ class EndpointAnswerer:
             )
         try:
             return self._client.embed(pictures, level)
-        except RequestError as error:
+        except (RequestError, PictureError) as error:
             raise _refused(error) from error
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
@@ -120,7 +120,7 @@ class EndpointAnswerer:
             raise ValueError(f"{self._client.url} has no gallery packed into it; give --gallery FILE.npz")
         try:
             return self._client.search(pictures)
-        except RequestError as error:
+        except (RequestError, PictureError) as error:
             raise _refused(error) from error
 
     def __enter__(self) -> EndpointAnswerer:
@@ -132,7 +132,9 @@ class EndpointAnswerer:
         self._client.close()
 
 
-def _refused(error: RequestError) -> RefusedError:
+def _refused(error: RequestError | PictureError) -> RefusedError:
+    if isinstance(error, PictureError):
+        return RefusedError(str(error))
     # An endpoint passes on the words of the graph, which the artefact's own error would hold.
     return RefusedError(refusal(tf.errors.InvalidArgumentError(None, None, error.message)))
 

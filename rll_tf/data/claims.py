@@ -1,4 +1,4 @@
-"""How many pixels a picture file claims to have, told from its headers before anything is decoded.
+"""How large a picture file claims to be, told from its headers before anything is decoded.
 
 A file of a few hundred bytes can claim 100,000 × 100,000 pixels, and a decoder takes the memory before it
 finds that they are not there. TensorFlow ops alone, so that the exported graph can look before it decodes.
@@ -14,8 +14,11 @@ _EXTENSION, _FRAME = 0x21, 0x2C
 _FRAME_BYTES = 10
 
 
-def claimed_pixels(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The number of pixels that decoding a file would make, as its headers tell, and whether it looks whole.
+Claim = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def claimed_pixels(encoded: tf.Tensor) -> Claim:
+    """The number of pixels and the longer side that decoding a file would make, and whether it looks whole.
 
     A GIF claims all its frames together, since the decoder unpacks them all to give the first, and at least
     the product of its widest and its highest frame, since that is the size it gives.
@@ -24,14 +27,14 @@ def claimed_pixels(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded: scalar string, a picture file's bytes.
 
     Returns:
-        Scalar int64, 0 where the bytes are no JPEG, PNG, GIF, BMP or WebP; and scalar bool, false where the
-        file has no end, or fewer bytes than it should. Every file that `decode` decodes claims at least 1
-        and looks whole; one that does need not decode, as it may be damaged within.
+        Two scalar int64, 0 where the bytes are no JPEG, PNG, GIF, BMP or still WebP; and scalar bool, false
+        where the file has no end, or fewer bytes than it should. Every file that `decode` decodes claims at
+        least 1 and looks whole; one that does need not decode, as it may be damaged within.
 
     Raises:
         tf.errors.InvalidArgumentError: the header of a JPEG file is damaged.
     """
-    head = _bytes(tf.strings.join([tf.strings.substr(encoded, 0, _HEAD_BYTES), b"\x00" * _HEAD_BYTES]))
+    head = _head(encoded)
 
     def begins(mark: bytes) -> tf.Tensor:
         return tf.strings.substr(encoded, 0, len(mark)) == tf.constant(mark)
@@ -44,8 +47,32 @@ def claimed_pixels(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (begins(b"BM"), lambda: _bmp(encoded, head)),
             (begins(b"RIFF"), lambda: _webp(encoded, head)),
         ],
-        default=lambda: (tf.constant(0, tf.int64), tf.constant(False)),
+        default=lambda: _claim(tf.zeros([2], tf.int64), tf.constant(False)),
     )
+
+
+def is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a WebP file says that it is animated: scalar bool.
+
+    TensorFlow (2.21 at least) decodes such a file past the end of its memory, and the process dies. It goes
+    by the canvas's flag alone: frames in a file without the flag are left alone.
+
+    Args:
+        encoded: scalar string, the bytes of a file that begins as a WebP does.
+    """
+    head = _head(encoded)
+    has_canvas = tf.reduce_all(head[12:16] == tf.constant(list(b"VP8X"), tf.uint8), 0)
+    return has_canvas & (_number(head, 20, 1) // 2 % 2 == 1)
+
+
+def _claim(sides: tf.Tensor, is_whole: tf.Tensor) -> Claim:
+    """What a picture of these sides, [2] int64, claims."""
+    return tf.reduce_prod(sides, 0), tf.reduce_max(sides, 0), is_whole
+
+
+def _head(encoded: tf.Tensor) -> tf.Tensor:
+    """The first bytes, zeros where the file has fewer."""
+    return _bytes(tf.strings.join([tf.strings.substr(encoded, 0, _HEAD_BYTES), b"\x00" * _HEAD_BYTES]))
 
 
 def _bytes(text: tf.Tensor) -> tf.Tensor:
@@ -59,37 +86,38 @@ def _number(content: tf.Tensor, first: int, count: int, *, big_endian: bool = Fa
     return tf.reduce_sum(tf.cast(content[first : first + count], tf.int64) * weights)
 
 
-def _jpeg(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _jpeg(encoded: tf.Tensor) -> Claim:
     """What the decoder's own library reads, from a file that holds the marker of a picture's end."""
     content = _bytes(encoded)
     has_end = tf.reduce_any((content[:-1] == 0xFF) & (content[1:] == 0xD9))
-    pixels = tf.cond(
+    sides = tf.cond(
         has_end,
-        lambda: tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64)),
-        lambda: tf.constant(0, tf.int64),
+        lambda: tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64),
+        lambda: tf.zeros([2], tf.int64),
     )
-    return pixels, has_end
+    return _claim(sides, has_end)
 
 
-def _png(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _png(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
     # libpng takes sides below 2³¹ alone; limited so, their product fits into 63 bits.
     limit = tf.constant(2**31 - 1, tf.int64)
-    width, height = (tf.minimum(_number(head, first, 4, big_endian=True), limit) for first in (16, 20))
-    return width * height, tf.strings.regex_full_match(encoded, r"\C{12}IHDR\C*IEND\C{4}\C*")
+    sides = [tf.minimum(_number(head, first, 4, big_endian=True), limit) for first in (16, 20)]
+    is_whole = tf.strings.regex_full_match(encoded, r"\C{12}IHDR\C*IEND\C{4}\C*")
+    return _claim(tf.stack(sides), is_whole)
 
 
-def _bmp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _bmp(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
     """Rows are padded to four bytes, and run from top to bottom where the height is negative."""
     limit = tf.constant(2**31 - 1, tf.int64)
     pixels_at, width, height = (_number(head, first, 4) for first in (10, 18, 22))
     width, height = tf.minimum(width, limit), tf.minimum(tf.minimum(height, 2**32 - height), limit)
     row_bytes = (_number(head, 28, 2) * width + 31) // 32 * 4
     rows_there = (_size(encoded) - pixels_at) // tf.maximum(row_bytes, 1)
-    return width * height, height <= rows_there
+    return _claim(tf.stack([width, height]), height <= rows_there)
 
 
-def _webp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The three kinds: lossy, lossless, and with a canvas."""
+def _webp(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
+    """The three kinds: lossy, lossless, and with a canvas; an animated one claims nothing."""
     kind = tf.strings.substr(tf.strings.join([encoded, b"\x00" * _HEAD_BYTES]), 12, 4)
     bits = _number(head, 21, 4)
     sides = tf.case(
@@ -100,14 +128,15 @@ def _webp(encoded: tf.Tensor, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ],
         default=lambda: tf.zeros([2], tf.int64),
     )
-    return tf.reduce_prod(sides), _size(encoded) >= _number(head, 4, 4)
+    sides = tf.where(is_animated_webp(encoded), tf.zeros([2], tf.int64), sides)
+    return _claim(sides, _size(encoded) >= _number(head, 4, 4))
 
 
 def _size(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.strings.length(encoded), tf.int64)
 
 
-def _gif(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _gif(encoded: tf.Tensor) -> Claim:
     """Walk from block to block: extensions and frames, each followed by a chain of sub-blocks."""
     content = _bytes(encoded)
     size = tf.size(content)
@@ -157,4 +186,4 @@ def _gif(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     _, total, widest, highest, whole = tf.while_loop(
         is_block, next_block, [first, zero, zero, zero, tf.constant(False)], parallel_iterations=1
     )
-    return tf.maximum(total, widest * highest), whole
+    return tf.maximum(total, widest * highest), tf.maximum(widest, highest), whole

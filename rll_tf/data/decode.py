@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from rll_tf.data.claims import is_animated_webp
+
 # An Exif block stands at the front of a JPEG file and its orientation at the front of the block.
 EXIF_BYTES = 8192
 _MOST_TAGS = 128
@@ -15,7 +17,7 @@ _GREY_RAMP = bytes(value for grey in range(256) for value in (grey, grey, grey, 
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode one JPEG, PNG, BMP, GIF (its first frame) or, from TensorFlow 2.19 on, WebP from its bytes.
+    """Decode a JPEG, PNG, BMP, GIF (its first frame) or, from TensorFlow 2.19 on, still WebP from its bytes.
 
     Grey pictures become three equal channels, an alpha channel is dropped, palettes are applied, CMYK (JPEG)
     becomes RGB without a colour profile, and a JPEG is turned upright as its Exif orientation says. Of a PNG
@@ -75,8 +77,12 @@ def _coloured(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _webp(encoded: tf.Tensor) -> tf.Tensor:
-    """`decode_image` refuses to drop a WebP's alpha."""
-    return tf.io.decode_image(encoded, channels=0, expand_animations=False)[..., :3]
+    """`decode_image` refuses to drop a WebP's alpha, and an animated one must not reach it."""
+    is_still = tf.debugging.Assert(
+        ~is_animated_webp(encoded), ["a WebP must be a still picture; got an animated one"]
+    )
+    with tf.control_dependencies([is_still]):
+        return tf.io.decode_image(encoded, channels=0, expand_animations=False)[..., :3]
 
 
 def exif_orientation(head: tf.Tensor) -> tf.Tensor:

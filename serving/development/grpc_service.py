@@ -20,7 +20,8 @@ from serving.development.tensors import from_proto, to_proto
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 THREADS = 32
-MESSAGE_LIMIT = 1024
+# A message travels in a header of at most 8 KiB, where a byte may take three.
+MESSAGE_LIMIT_BYTES = 1024
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -65,12 +66,16 @@ def _answered(context: Any, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except RefusalError as refusal:
-        message = refusal.message
-        if len(message) > MESSAGE_LIMIT:  # it travels in a header
-            message = message[:MESSAGE_LIMIT] + "...TRUNCATED"
-        return context.abort(_CODES[refusal.code], message)
+        return context.abort(_CODES[refusal.code], _trimmed(refusal.message))
     except Exception as error:  # a caller must hear of it, and the server must go on
-        return context.abort(_CODES[INTERNAL], repr(error)[:MESSAGE_LIMIT])
+        return context.abort(_CODES[INTERNAL], _trimmed(repr(error)))
+
+
+def _trimmed(message: str) -> str:
+    encoded = message.encode("utf-8")
+    if len(encoded) <= MESSAGE_LIMIT_BYTES:
+        return message
+    return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
 
 
 def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> tuple[Any, int]:

@@ -35,6 +35,8 @@ class RefusalError(Exception):
     """
 
     def __init__(self, code: int, message: str) -> None:
+        # It is sent as UTF-8: what can't be encoded, such as half a surrogate pair in a name, is escaped.
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
         self.code = code
         self.message = message

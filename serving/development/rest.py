@@ -17,6 +17,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving.development.model import SIGNATURES_FIELD, ServedModel
 from serving.development.refusal import INTERNAL, INVALID_ARGUMENT, NOT_FOUND, RefusalError
+from serving.development.rest_body import BodyRefusedError, has_body, read_body
 from serving.development.rest_format import format_predict, parse_predict, to_json
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
@@ -114,19 +115,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """No such call."""
         self._answer(self._malformed)
 
-    do_DELETE = do_PATCH = do_PUT  # noqa: N815  the base class's names
+    do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = do_TRACE = do_PUT  # noqa: N815  the base class's names
 
     def _answer(self, call: Any) -> None:
         with self.server.answering():
             self._write(call)
 
     def _write(self, call: Any) -> None:
-        self._is_read = self.headers.get("Content-Length", "0") == "0"
+        self._is_read = not has_body(self.headers)
         try:
             status, body = int(HTTPStatus.OK), call()
         except RefusalError as refusal:
             status, body = refusal.http_status, to_json({"error": refusal.message})
-        except _BodyRefusedError as error:
+        except BodyRefusedError as error:
+            self._is_read = False  # what follows, if anything does, must not be taken for a request
             status, body = error.status, to_json({"error": error.message})
         except OSError:
             raise
@@ -139,7 +141,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
         self.wfile.flush()
         if not self._is_read:
             self._discard()
@@ -164,7 +167,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def _post(self) -> bytes:
-        body = self._body()
+        body = read_body(self.headers, self.rfile, self.server.max_body_bytes)
+        self._is_read = True
         match = _PREDICT.fullmatch(self._resource)
         if match is None:
             self._malformed()
@@ -174,23 +178,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         signature, inputs, in_rows = parse_predict(body, lambda name: servable.signature(name).inputs)
         return format_predict(self.server.model.predict(servable, signature, inputs), in_rows)
 
-    def _body(self) -> bytes:
-        length = self.headers.get("Content-Length")
-        if length is None:
-            raise _BodyRefusedError(HTTPStatus.LENGTH_REQUIRED, "the request must tell its Content-Length")
-        if not (length.isascii() and length.isdigit()):
-            raise RefusalError(INVALID_ARGUMENT, f"Content-Length must be a number; got {length!r}")
-        if int(length) > self.server.max_body_bytes:
-            raise _BodyRefusedError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"a request's body must have at most {self.server.max_body_bytes} bytes; it has {length}",
-            )
-        body = self.rfile.read(int(length))
-        self._is_read = len(body) == int(length)
-        if not self._is_read:
-            raise RefusalError(INVALID_ARGUMENT, f"the body must have {length} bytes; {len(body)} came")
-        return body
-
     def _discard(self) -> None:
         self.connection.settimeout(DISCARD_S)
         left = DISCARDED_BYTES
@@ -199,14 +186,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Stay quiet: every answer says to its caller what went wrong."""
-
-
-class _BodyRefusedError(Exception):
-    """A body that is not read; HTTP has statuses for it that TensorFlow's codes lack."""
-
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = int(status), message
 
 
 def _spec(match: re.Match[str]) -> Any:

@@ -193,10 +193,12 @@ def _is_object(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:  # read without one, as reading takes less of the stack
+        text = "what is nested too deep to be shown"
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def _refusal(message: str) -> RefusalError:
-    # A message is sent as JSON: what can't be encoded is escaped.
-    return RefusalError(INVALID_ARGUMENT, message.encode("utf-8", "backslashreplace").decode("utf-8"))
+    return RefusalError(INVALID_ARGUMENT, message)

@@ -16,6 +16,8 @@ from serving.development.tensors import from_proto
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MOST_WARMUP_RECORDS = 1000
 DEFAULT_SIGNATURE = "serving_default"
+# Others, such as the initialisation's, are not there to be asked.
+METHODS = {f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress")}
 
 
 class Servable:
@@ -70,6 +72,12 @@ class Servable:
             RefusalError: the inputs are not the signature's, or the graph refuses them.
         """
         signature = self.signature(signature_name)
+        if signature.method_name not in METHODS:
+            raise RefusalError(
+                INVALID_ARGUMENT,
+                f"Expected prediction signature method_name to be one of {', '.join(sorted(METHODS))}. "
+                f"Was: {signature.method_name or 'none'}",
+            )
         _check_inputs(signature, inputs)
         unknown = sorted(set(wanted) - set(signature.outputs))
         if unknown:

@@ -14,7 +14,8 @@ from serving.development.model import ServedModel
 from serving.development.rest import RestServer
 from serving.development.versions import Versions
 
-MAX_BODY_BYTES = 2**26
+# As much as the client sends.
+MAX_BODY_BYTES = 2**28
 POLL_S = 1.0
 GRACE_S = 5.0
 

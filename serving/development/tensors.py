@@ -11,8 +11,8 @@ from tensorflow.core.framework import tensor_pb2
 
 from serving.development.refusal import INVALID_ARGUMENT, RefusalError
 
-# A message may give one value and claim any number of equal ones: this many are believed.
-MOST_REPEATED_VALUES = 2**20
+# A message may give one value and claim any number of equal ones: so many are believed, of so many bytes.
+MOST_REPEATED_VALUES, MOST_REPEATED_BYTES = 2**20, 2**26
 _FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -46,8 +46,12 @@ def from_proto(message: Any) -> np.ndarray:
         given = len(message.tensor_content) / dtype.size if dtype != tf.string else -1
         is_whole = given == claimed
     else:
-        given = len(getattr(message, field))
-        is_whole = given == claimed or (0 < given < claimed <= MOST_REPEATED_VALUES)
+        values = getattr(message, field)
+        given = len(values)
+        is_whole = given == claimed
+        if 0 < given < claimed <= MOST_REPEATED_VALUES:  # the last one is repeated
+            value_bytes = len(values[-1]) if dtype == tf.string else dtype.size
+            is_whole = value_bytes * claimed <= MOST_REPEATED_BYTES
     if not is_whole:
         raise RefusalError(
             INVALID_ARGUMENT, f"a tensor of shape {shape} must hold {claimed} values; it holds {given:g}"

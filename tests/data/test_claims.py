@@ -1,4 +1,4 @@
-"""How many pixels a picture file claims."""
+"""How many pixels a picture file claims, and how long a side."""
 
 import io
 import struct
@@ -33,10 +33,23 @@ def gif(*frames, screen=(1, 1)):
     return content + b";"
 
 
+def animated_webp():
+    """A WebP's bytes of three frames."""
+    frames = [Image.new("RGB", (31, 20), (value, 9, 9)) for value in (0, 99, 200)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="WEBP", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
 def claim(content):
     """As numbers."""
-    pixels, is_whole = in_graph(tf.constant(content))
+    pixels, _, is_whole = in_graph(tf.constant(content))
     return int(pixels), bool(is_whole)
+
+
+def claimed_side(content):
+    """As a number."""
+    return int(in_graph(tf.constant(content))[1])
 
 
 WHOLE = {
@@ -68,6 +81,14 @@ def test_an_upside_down_bmp_claims_its_size():
     content[22:26] = struct.pack("<i", -30)
     assert decode(bytes(content)).shape == (30, 41, 3)
     assert claim(bytes(content)) == (41 * 30, True)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+def test_a_picture_claims_its_longer_side(form):
+    """Whether it lies or stands; a GIF that of any frame; nothing where the file is none."""
+    assert claimed_side(saved(form)) == claimed_side(saved(form, (20, 41))) == 41
+    assert claimed_side(gif((60_000, 1), (1, 300))) == 60_000
+    assert claimed_side(b"") == 0
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -124,3 +145,10 @@ def test_a_gif_claims_all_its_frames():
     pixels, is_whole = claim(buffer.getvalue())
     assert is_whole
     assert 31 * 20 < pixels <= 3 * 31 * 20
+
+
+def test_an_animated_webp_claims_nothing():
+    """The decoder must never see it; the same file without the canvas's flag is as large as it says."""
+    content = animated_webp()
+    assert claim(content) == (0, True)
+    assert claim(content[:20] + bytes([content[20] & ~2]) + content[21:]) == (31 * 20, True)

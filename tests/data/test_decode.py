@@ -1,6 +1,8 @@
 """A picture file's bytes to pixels."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from rll_tf.data.decode import decode, exif_orientation
+from tests.conftest import ROOT
+from tests.data.test_claims import animated_webp
 from tests.data.test_images import encoded, picture
 
 
@@ -116,6 +120,27 @@ def test_webp_decodes_where_tensorflow_can(channels):
         pixels[..., 3] = 255 - pixels[..., 3] // 2
     content = saved(Image.fromarray(pixels), "WEBP", lossless=True, exact=True)
     np.testing.assert_array_equal(decode(content), pixels[:, :, :3])
+
+
+DECODES = """
+import sys
+import tensorflow as tf
+from rll_tf.data.decode import decode
+content = tf.constant(sys.stdin.buffer.read())
+for run in (decode, tf.function(decode)):
+    try:
+        run(content)
+    except tf.errors.InvalidArgumentError as error:
+        print(error.message)
+"""
+
+
+def test_an_animated_webp_is_refused_and_nothing_breaks():
+    """In a process of its own, which TensorFlow's decoder would take with it; eagerly and in a graph."""
+    command = [sys.executable, "-c", DECODES]
+    process = subprocess.run(command, cwd=ROOT, input=animated_webp(), capture_output=True, check=False)
+    assert process.returncode == 0, process.stderr.decode()
+    assert process.stdout.decode().count("a WebP must be a still picture; got an animated one") == 2
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

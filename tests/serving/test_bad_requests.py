@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.test_claims import animated_webp
 from tests.serving.endpoint import GOOD, b64, predict_call
 
 not_pictures = st.one_of(
@@ -12,6 +13,9 @@ not_pictures = st.one_of(
     st.binary(min_size=1, max_size=50).map(lambda tail: b"\xff\xd8\xff\xe0" + tail),
     # A PNG header that claims 10^10 pixels.
     st.just(GOOD[:16] + (100_000).to_bytes(4, "big") * 2 + GOOD[24:]),
+    # One that claims a single row of 10^6.
+    st.just(GOOD[:16] + (1_000_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + GOOD[24:]),
+    st.just(animated_webp()),
 )
 wrong_values = st.one_of(
     not_pictures.map(b64),
@@ -25,7 +29,13 @@ wrong_values = st.one_of(
     st.just([[b64(GOOD)]]),
     st.dictionaries(st.sampled_from(["image", "b64", "x"]), st.integers(), min_size=1),
 )
+INITIALISATION = "__saved_model_init_op"
+wrong_signatures = ["top", "Low", " ", "a\nb\0", "x" * 5000, "\U0001f600" * 1000, INITIALISATION]
+halves_of_pairs = st.sampled_from(["\ud800", "\udc80", "a\udfff"])
 wrong_bodies = st.one_of(
+    halves_of_pairs.map(lambda name: {"instances": [b64(GOOD)], "signature_name": name}),
+    halves_of_pairs.map(lambda name: {"instances": [{name: b64(GOOD)}]}),
+    halves_of_pairs.map(lambda text: {"instances": [text]}),
     st.binary(max_size=100),
     st.text(max_size=50).map(str.encode),
     st.recursive(st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)),
@@ -38,7 +48,9 @@ wrong_bodies = st.one_of(
     st.just({"instances": []}),
     st.just({"inputs": []}),
     st.just({"instances": [b64(GOOD)], "inputs": [b64(GOOD)]}),
-    st.sampled_from(["top", "Low", " "]).map(lambda name: {"instances": [b64(GOOD)], "signature_name": name}),
+    st.sampled_from(wrong_signatures).map(lambda name: {"instances": [b64(GOOD)], "signature_name": name}),
+    st.just({"inputs": {}, "signature_name": INITIALISATION}),
+    st.integers(800, 1100).map(lambda depth: b"[" * depth + b"]" * depth),
     st.just({"instances": [b64(GOOD)], "signature_name": 7}),
     st.sampled_from([[[[[1.5, 2, 3]]]], [[1, 2, 3]], [[[["a", "b", "c"]]]], [[[[1, 2]]]]]).map(
         lambda pixels: {"inputs": pixels, "signature_name": "pixels"}
@@ -91,7 +103,11 @@ wrong_tensors = st.one_of(
         st.lists(st.integers(0, 9), min_size=1, max_size=3),
         st.sampled_from(["int64", "float32", "uint8"]),
     ),
-    st.sampled_from(["image", "pixels", ""]).map(lambda name: {name: string_tensor([GOOD])}),
+    # One string that claims to stand for 2 GB of equal ones.
+    st.just({"images": string_tensor([bytes(2000)], [2**20])}),
+    st.sampled_from(["image", "pixels", "", "\U0001f600" * 1000]).map(
+        lambda name: {name: string_tensor([GOOD])}
+    ),
     st.just({"images": string_tensor([GOOD]), "pixels": string_tensor([GOOD])}),
     st.just({}),
 )
@@ -113,3 +129,20 @@ def test_bad_grpc_requests_are_refused_with_a_message(endpoint, inputs):
     stub, request = predict_call(endpoint)
     request.inputs["images"].CopyFrom(string_tensor([GOOD]))
     assert stub.Predict(request, timeout=60).outputs["embedding"].tensor_shape.dim[0].size == 1
+
+
+@pytest.mark.parametrize("inputs", [{}, {"images": string_tensor([GOOD])}], ids=["none", "images"])
+@pytest.mark.parametrize("name", wrong_signatures)
+def test_a_grpc_request_to_no_such_signature_is_refused(endpoint, name, inputs):
+    """However long its name is, and where it is there but not to be asked."""
+    import grpc
+
+    stub, request = predict_call(endpoint)
+    request.model_spec.signature_name = name
+    for key, tensor in inputs.items():
+        request.inputs[key].CopyFrom(tensor)
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Predict(request, timeout=60)
+    codes = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
+    assert refused.value.code() in codes, refused.value.details()
+    assert refused.value.details().strip()

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from serving import client as client_module
-from serving.client import DeadlineError, EmbeddingClient, EndpointError, RequestError, UnavailableError
+from serving.client import (
+    DeadlineError,
+    EmbeddingClient,
+    EndpointError,
+    PictureError,
+    RequestError,
+    UnavailableError,
+)
 from tests.conftest import ROOT
 from tests.serving.scripted import (
     break_off,
@@ -58,6 +65,16 @@ def test_batches_keep_their_order():
         ]
     assert sorted(itertools.chain.from_iterable(batches)) == sorted(pictures)
     assert sorted(len(batch) for batch in batches) == [2, 2, 2, 3, 3, 4, 4]  # 4 pictures or 40 bytes
+
+
+def test_a_picture_above_the_batch_s_bytes_is_sent_alone():
+    """In its place."""
+    pictures = [b"a", b"bc", b"longer than the batch", b"d", b"e"]
+    with scripted(embeddings) as server:
+        with EmbeddingClient(server.url, batch_bytes=4, concurrency=1) as client:
+            np.testing.assert_array_equal(client.embed(pictures), wanted_of(pictures))
+        counts = [len(document["inputs"]["images"]) for _, _, document in server.requests]
+    assert counts == [2, 1, 2]
 
 
 def test_no_more_than_concurrency_requests_are_under_way():
@@ -277,7 +294,7 @@ def test_the_first_failure_ends_a_call():
         assert len(server.requests) <= 4
 
 
-def test_arguments_are_checked():
+def test_arguments_are_checked(monkeypatch):
     """Before anything is sent."""
     for options, message in [
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
@@ -293,12 +310,13 @@ def test_arguments_are_checked():
     for url in ("localhost:8501", "ftp://localhost", "http://", ""):
         with pytest.raises(ValueError, match="an endpoint must be http://HOST:PORT or grpc://HOST:PORT"):
             EmbeddingClient(url)
-    with EmbeddingClient("http://localhost:1", batch_bytes=3) as client:
+    monkeypatch.setattr(client_module, "PICTURE_BYTES", 3)
+    with EmbeddingClient("http://localhost:1") as client:
         with pytest.raises(ValueError, match="at least 1 picture"):
             client.embed([])
-        with pytest.raises(ValueError, match="picture 1 must have 1 to batch_bytes=3 bytes; it has 4"):
+        with pytest.raises(PictureError, match="picture 1 must have at most 3 bytes; it has 4"):
             client.embed([b"abc", b"abcd"])
-        with pytest.raises(ValueError, match="picture 0 must have"):
+        with pytest.raises(PictureError, match="picture 0 must have at least 1 byte; it has none"):
             client.embed([b""])
         with pytest.raises(TypeError, match="picture 0 must be bytes; got str"):
             client.embed(["a.png"])

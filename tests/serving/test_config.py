@@ -22,6 +22,7 @@ FLAGS = {
     "enable_batching",
     "batching_parameters_file",
     "file_system_poll_wait_seconds",
+    "max_num_load_retries",
 }
 GRPC_PORT, REST_PORT = 8500, 8501
 
@@ -112,16 +113,19 @@ def test_compose_and_kubernetes_start_the_server_alike(compose, container):
             "monitoring_config_file": "/config/monitoring.pbtxt",
             "enable_batching": "true",
             "batching_parameters_file": "/config/batching.pbtxt",
+            "max_num_load_retries": "0",
         }
     assert container["command"] == compose["services"]["serving"]["entrypoint"]
 
 
 def test_rll_serve_uses_known_flags(exported, tmp_path):
-    """Of the program and of the container."""
+    """Of the program and of the container; a corrupt version is refused at once."""
     service = Service(exported, batching_file=CONFIG / "batching.pbtxt")
-    assert set(flags(model_server_command("server", service)[1:])) <= FLAGS
     command = container_command("docker", service, "name")
-    assert set(flags(command[command.index(IMAGE) + 1 :])) <= FLAGS
+    for words in (model_server_command("server", service)[1:], command[command.index(IMAGE) + 1 :]):
+        given = flags(words)
+        assert set(given) <= FLAGS
+        assert given["max_num_load_retries"] == "0"
 
 
 def test_compose_mounts_publishes_and_checks(compose, model):
@@ -169,12 +173,15 @@ def test_kubernetes_probes_and_limits(kubernetes, container, model):
 
 
 def test_kubernetes_mounts_what_is_read(kubernetes, pod, container, model):
-    """Every mount has its volume, the model and the configuration are read-only, the map is the one given."""
+    """Every mount has its volume, what is read is read-only; the map is there, and the claim is told of."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert {mount["name"] for mount in mounts.values()} == set(volumes)
     assert model.base_path.rpartition("/")[0] in mounts
     assert all(mounts[path]["readOnly"] for path in ("/models", "/config"))
+    head = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8").partition("apiVersion")[0]
+    claim = volumes[mounts["/models"]["name"]]["persistentVolumeClaim"]["claimName"]
+    assert f"A PersistentVolumeClaim named {claim} must be there already" in head
     names = {document["metadata"]["name"] for document in kubernetes.values()}
     assert {volumes[mounts["/config"]["name"]]["configMap"]["name"]} == names
 

@@ -16,6 +16,7 @@ from PIL import Image
 from serving.client import RequestError
 from tests.conftest import ROOT, rll
 from tests.serving.endpoint import GOOD, HTTP, PICTURES, TOLERANCE, b64, encoded, predict_call
+from trainers import cli
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rest", "grpc"])
 
@@ -201,6 +202,35 @@ def test_a_picture_above_4_mb(endpoint, transport):
     assert len(noise) > 2**22
     with endpoint.client(transport) as client:
         assert client.embed([noise, GOOD]).shape[0] == 2
+
+
+@TRANSPORTS
+def test_a_picture_larger_than_a_batch(endpoint, transport):
+    """It is sent alone, and answered as the artefact answers in this process."""
+    large = encoded(np.random.default_rng(0).integers(0, 256, [2400, 2400, 3], np.uint8), "BMP")
+    assert len(large) > 2**24
+    with endpoint.client(transport) as client:
+        answered = client.embed([GOOD, large])
+    np.testing.assert_allclose(answered, endpoint.artefact.embed([GOOD, large]), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("transport", "content"), [("rest", b""), ("grpc", b""), ("rest", b"no picture")])
+def test_a_file_that_is_no_picture_is_named(endpoint, transport, content, pictures, tmp_path, capfd):
+    """By both commands, with MODEL and with --endpoint: the same line."""
+    shutil.copytree(pictures / "class 0", tmp_path / "data" / "class")
+    file = tmp_path / "data" / "class" / "bad.png"
+    file.write_bytes(content)
+    there = ("--endpoint", endpoint.address(transport), "--model-name", endpoint.model)
+    told = []
+    for asked in ((endpoint.artefact.folder,), there):
+        capfd.readouterr()
+        words = ("embed", *asked, "--data", f"folder:{tmp_path / 'data'}", "--to", tmp_path / "x.npz")
+        assert cli.run([str(word) for word in words]) == 1
+        assert cli.run([str(word) for word in ("search", *asked, file)]) == 1
+        told.append(capfd.readouterr().err)
+    here, there = told
+    assert here == there
+    assert here.count(f"{file} is not a whole picture") == 2
 
 
 def test_a_grpc_answer_tells_what_answered(endpoint):

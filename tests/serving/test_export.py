@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.python.eager import context  # has no public name
 from tensorflow.python.framework import op_def_registry  # has no public name
 
 from rll_tf.data import Preprocessing, open_dataset
@@ -20,8 +22,11 @@ from rll_tf.models import embedding_model
 from rll_tf.training import Run, embed
 from serving import export as export_module
 from serving.artefact import Artefact, refusal
+from serving.check import check
 from serving.export import describe_signatures, export
+from serving.guard import Limits
 from serving.publish import drafting
+from serving.signatures import signatures
 from tests.conftest import ROOT, rll
 from trainers import cli
 
@@ -198,16 +203,17 @@ def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(exported):
 
 # Everything that an artefact's graph does: operations of TensorFlow's core, which its server ships.
 OPERATIONS = """
-    Abs AddV2 All Any AsString Assert AssignVariableOp BatchMatMulV2 BroadcastTo Cast Ceil ConcatV2
-    Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape Equal
-    ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod GatherV2 Greater GreaterEqual Identity
-    If Less LessEqual LogicalAnd LogicalOr MatMul MaxPool Maximum Mean MergeV2Checkpoints Minimum
-    Mul Neg NoOp Pack Placeholder Pow Prod Range ReadVariableOp RealDiv ReduceJoin Relu Reshape
-    ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select SelectV2 Shape
-    ShardedFilename Size Sqrt Square Squeeze StatefulPartitionedCall StatelessIf StatelessWhile
-    StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum TensorListConcatV2
-    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile
-    TopKV2 Transpose VarHandleOp VarIsInitializedOp Where While
+    Abs AddV2 All Any AsString Assert AssignVariableOp AvgPool BatchMatMulV2 BroadcastTo Cast Ceil
+    ConcatV2 Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape
+    Equal ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater
+    GreaterEqual Identity If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool
+    Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp Pack Pad Placeholder Pow Prod Range
+    ReadVariableOp RealDiv ReduceJoin Relu Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2
+    ScaleAndTranslate Select SelectV2 Shape ShardedFilename Size SplitV Sqrt Square Squeeze
+    StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice StringJoin
+    StringLength Sub Substr Sum TensorListConcatV2 TensorListFromTensor TensorListGetItem
+    TensorListReserve TensorListSetItem TensorListStack Tile TopKV2 Transpose VarHandleOp
+    VarIsInitializedOp Where While
 """.split()  # noqa: SIM905
 
 
@@ -216,14 +222,28 @@ def test_the_graph_holds_known_operations_alone(with_gallery):
     loader = tf.compat.v1.saved_model.loader.load
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         definition = loader(session, ["serve"], str(with_gallery / "1")).graph_def
+    assert _operations(definition) <= set(OPERATIONS)
+    assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
+
+
+@pytest.mark.parametrize("layout", ["caffe", "pytorch"])
+def test_the_graph_of_inception_bn_holds_known_operations_alone(layout):
+    """Every signature's, before it is written."""
+    model = embedding_model("inception_bn", layout=layout, input_shape=(75, 75, 3))
+    for run, specification in signatures(model, Preprocessing(75, 80), Limits()).values():
+        function = tf.function(run, input_signature=[specification]).get_concrete_function()
+        assert _operations(function.graph.as_graph_def()) <= set(OPERATIONS)
+
+
+def _operations(definition):
+    """What the nodes of a graph and of its functions do, calls of these functions left out."""
     functions = {function.signature.name for function in definition.library.function}
     nodes = [
         *definition.node,
         *(node for function in definition.library.function for node in function.node_def),
     ]
     assert len(nodes) > 100
-    assert {node.op for node in nodes} - functions <= set(OPERATIONS)
-    assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
+    return {node.op for node in nodes} - functions
 
 
 def test_the_loader_route_answers_every_signature(with_gallery, pictures, tmp_path):
@@ -265,15 +285,37 @@ def test_the_fresh_process_has_neither_keras_nor_this_package():
         assert f"ModuleNotFoundError: import of {module} halted" in process.stderr
 
 
+def test_the_check_runs_on_the_processor(exported, run_folder):
+    """The fresh process sees no GPU from before TensorFlow is loaded, and the model is asked on the CPU."""
+    source = (ROOT / "serving" / "fresh_process.py").read_text(encoding="utf-8")
+    code = f"{source.partition('import tensorflow as tf')[0]}\nprint(os.environ['CUDA_VISIBLE_DEVICES'])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "-1\n"
+    run, devices = Run.open(run_folder), []
+    model = run.best_model()
+
+    def recording(pictures, training):
+        devices.append(context.context().device_name)
+        return model(pictures, training=training)
+
+    check(recording, run.settings.preprocessing, Limits(), Artefact(exported).folder)
+    assert [name.rpartition("/device:")[2] for name in devices] == ["CPU:0", "CPU:0"]
+
+
 def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
-    """1, then one more than the largest; nothing temporary is left; metadata lies in assets.extra."""
+    """One more than the largest; nothing temporary is left; metadata lies in assets.extra; any umask."""
     monkeypatch.setattr(export_module, "check", lambda *_: None)  # which other tests watch
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
-    first = export(model, PREPROCESSING, tmp_path, {"recipe": "toy"})
+    before = os.umask(0o077)
+    try:
+        first = export(model, PREPROCESSING, tmp_path, {"recipe": "toy"})
+    finally:
+        os.umask(before)
     assert first == tmp_path / "8"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["7", "8", "notes"]
-    assert first.stat().st_mode & 0o777 == 0o755
+    for path in [first, *first.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
     metadata = json.loads((first / "assets.extra" / "rll_tf.json").read_text())
     assert metadata["recipe"] == "toy"
     assert metadata["levels"] == {"low": 8, "high": 8}

@@ -1,10 +1,11 @@
 """New versions of an exported model."""
 
+import os
 import subprocess
 import sys
 import threading
 
-from serving.publish import drafting, publish
+from serving.publish import drafting, make_base, publish
 from tests.conftest import ROOT
 
 DRAFTS_AND_DIES = """
@@ -32,6 +33,32 @@ def test_what_a_killed_export_leaves_is_deleted_by_the_next(tmp_path):
     with drafting(tmp_path) as draft:
         assert list(tmp_path.glob(".partial-*")) == [draft]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["3", "notes"]
+
+
+def test_what_is_published_is_readable_by_all(tmp_path):
+    """Whatever the umask; a folder of versions that was there keeps its rights."""
+    base, old = tmp_path / "base", tmp_path / "old"
+    before = os.umask(0o077)
+    try:
+        old.mkdir()
+        make_base(old)
+        make_base(base)
+        with drafting(base) as draft:
+            (draft / "variables").mkdir()
+            (draft / "variables" / "index").touch()
+            publish(draft, base)
+    finally:
+        os.umask(before)
+    rights = {
+        str(path.relative_to(tmp_path)): f"{path.stat().st_mode & 0o777:o}" for path in tmp_path.rglob("*")
+    }
+    assert rights == {
+        "old": "700",
+        "base": "755",
+        "base/1": "755",
+        "base/1/variables": "755",
+        "base/1/variables/index": "644",
+    }
 
 
 def test_exports_at_the_same_time_get_versions_of_their_own(tmp_path):

@@ -1,0 +1,135 @@
+"""The development server's reading of HTTP: bodies however they are sent, and what is refused."""
+
+import contextlib
+import json
+import socket
+import threading
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2  # has no public name
+
+from serving.development.rest import RestServer
+
+PATH = b"/v1/models/m:predict"
+MAX_BYTES = 10_000
+BODY = json.dumps({"instances": ["a", "bcd"]}).encode()
+ANSWER = b'{"predictions": [[1.0], [3.0]]}'
+
+
+class Lengths:
+    """A model that answers with its strings' lengths."""
+
+    def servable(self, _):
+        """It has one signature."""
+        info = meta_graph_pb2.TensorInfo(dtype=tf.string.as_datatype_enum)
+        signature = types.SimpleNamespace(inputs={"images": info})
+        return types.SimpleNamespace(signature=lambda _: signature)
+
+    def predict(self, _servable, _signature, inputs):
+        """[B, 1]."""
+        return {"embedding": np.array([[len(value)] for value in inputs["images"]], np.float32)}
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Where the server listens."""
+    server = RestServer(("127.0.0.1", 0), Lengths(), MAX_BYTES)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_address
+    server.shutdown()
+    server.drain(0)
+    server.server_close()
+    thread.join()
+
+
+def exchange(address, *parts):
+    """Send these bytes and no more: all that comes back until the connection ends."""
+    with socket.create_connection(address, timeout=20) as connection:
+        with contextlib.suppress(ConnectionError):  # what is refused need not be read
+            for part in parts:
+                connection.sendall(part)
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while chunk := connection.recv(2**16):
+            received += chunk
+    return received
+
+
+def post(*headers, method=b"POST"):
+    """A request's head."""
+    return b"\r\n".join([method + b" " + PATH + b" HTTP/1.1", b"Host: here", *headers, b"", b""])
+
+
+def chunk(content):
+    """A body's chunk."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+CHUNKED = post(b"Transfer-Encoding: chunked")
+LENGTH = post(b"Content-Length: %d" % len(BODY))
+
+
+@pytest.mark.parametrize("parts", [
+    [LENGTH, BODY],
+    [CHUNKED, chunk(BODY), b"0\r\n\r\n"],
+    [CHUNKED, chunk(BODY[:1]), chunk(BODY[1:9]), chunk(BODY[9:]), b"0\r\nTrailer: x\r\n\r\n"],
+    [CHUNKED, b"%X;name=value\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)],
+])  # fmt: skip
+def test_a_body_is_read_however_it_is_sent(address, parts):
+    """With its length or in chunks; the next request on the connection is answered too."""
+    received = exchange(address, *parts, *parts)
+    assert received.count(b"HTTP/1.1 200") == received.count(ANSWER) == 2
+
+
+@pytest.mark.parametrize(("parts", "status", "message"), [
+    ([post()], 411, "must tell its Content-Length"),
+    ([post(b"Content-Length: " + b"9" * 5000)], 413, "at most 10000 bytes"),
+    ([post(b"Content-Length: 10001")], 413, "at most 10000 bytes"),
+    ([post(b"Content-Length: -5")], 400, "must be a number; got '-5'"),
+    ([post(b"Content-Length: 3", b"Transfer-Encoding: chunked"), b"0\r\n\r\n"], 400, "without a Content"),
+    ([post(b"Transfer-Encoding: gzip, chunked"), b"0\r\n\r\n"], 400, "must be chunked"),
+    ([post(b"Content-Encoding: gzip", b"Content-Length: 3"), b"abc"], 415, "compressed; it is gzip"),
+    ([CHUNKED, b"no length\r\n"], 400, "must begin with its length; got b'no length"),
+    ([CHUNKED, b"3\r\nabcdef\r\n0\r\n\r\n"], 400, "as long as it tells"),
+    ([CHUNKED, chunk(bytes(6000)), chunk(bytes(6000)), b"0\r\n\r\n"], 413, "at most 10000 bytes"),
+    ([CHUNKED, b"f" * 15 + b"\r\n"], 413, "at most 10000 bytes"),
+    ([CHUNKED, b"0\r\n", b"a: b\r\n" * 200], 400, "at most 100 trailers"),
+])  # fmt: skip
+def test_a_body_that_is_refused_ends_the_connection(address, parts, status, message):
+    """With one answer that says why: what is left of it must not be taken for a request."""
+    received = exchange(address, *parts, LENGTH, BODY)
+    assert received.count(b"HTTP/1.1 ") == 1, received
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nConnection: close" in head
+    assert message in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("parts", [[post(b"Content-Length: 5"), b"abc"], [CHUNKED, b"5\r\nabc"]])
+def test_a_body_that_breaks_off_is_told(address, parts):
+    """With what came of it."""
+    received = exchange(address, *parts)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"the body must have 5 bytes more; 3 came" in received
+
+
+@pytest.mark.parametrize("method", [b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"HEAD"])
+def test_other_methods_are_malformed_requests(address, method):
+    """HEAD's answer has no body; the next request on the connection is answered."""
+    received = exchange(address, post(method=method), LENGTH, BODY)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"Malformed request: %b" % method) == (method != b"HEAD")
+    assert received.endswith(ANSWER)
+
+
+def test_values_nested_too_deep_are_refused(address):
+    """At whatever depth Python's stack ends: in reading, or, at one or two, in showing what was read."""
+    for depth in [9, *range(860, 1020), 4000]:
+        nested = b"[" * depth + b"]" * depth
+        for body in (nested, b'{"instances": [1, {"x": %b}]}' % nested, b'{"inputs": %b}' % nested):
+            received = exchange(address, post(b"Content-Length: %d" % len(body)), body)
+            assert received.startswith(b"HTTP/1.1 400 "), received
