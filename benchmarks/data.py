@@ -5,11 +5,11 @@ in classes of eight, go through the paper's preprocessing: resized to 256 × 256
 second one mirrored, in batches of 60 × 3.
 
     floor       reading and decoding alone, on the same threads
-    pipeline    `training_batches`, every picture decoded anew
+    memory      `training_batches` as it comes: resized pictures in memory, as sets of up to 2 GiB are kept
+    disk        larger sets with `--cache`: resized pictures on disk
+    anew        larger sets without: every picture decoded for every batch
     scaled      the same with the 2020 release's crops of random scale and aspect
-    disk        with resized pictures cached on disk
-    memory      with resized pictures in memory, as small data sets are kept
-    peer        PyTorch's DataLoader with Pillow doing pipeline's work, a worker process a core
+    peer        PyTorch's DataLoader with Pillow doing anew's work, a worker process a core
 
 All are timed in one process in turns, so that what else the machine does hits all alike; a figure is the
 median of the turns, a ratio the median of each turn's ratio to the floor of the same turn.
@@ -134,10 +134,10 @@ def measure(catalogue: Catalogue, folder: Path) -> dict[str, list[float]]:
     cache = PictureCache(folder / "cache")
     begin: dict[str, Callable[[], Iterator[Any]]] = {
         "floor": lambda: floor(catalogue),
-        "pipeline": lambda: ours(catalogue, memory_bytes=0),
-        "scaled": lambda: ours(catalogue, scaled=True),
-        "disk": lambda: ours(catalogue, memory_bytes=0, cache=cache),
         "memory": lambda: ours(catalogue),
+        "disk": lambda: ours(catalogue, memory_bytes=0, cache=cache),
+        "anew": lambda: ours(catalogue, memory_bytes=0),
+        "scaled": lambda: ours(catalogue, scaled=True),
     }
     if torch is not None:
         loader = peer(catalogue)

@@ -78,6 +78,10 @@ class Rows(NamedTuple):
     uncertain: tf.Tensor  # bool: the result may depend on the rounding of this distance
 
 
+# What judges some rows by themselves once it is prepared, and how many at a time.
+Way = tuple[Callable[[], Callable[[tf.Tensor], Judgement]], int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What decides which operations are needed; one graph is traced for each.
@@ -148,9 +152,8 @@ def judge(gallery: Gallery, count: int | tf.Tensor, numbers: tf.Tensor, form: Fo
     # 0 times the sum is NaN if an embedding is not finite; such a batch must not look like a loss. The
     # directions hold NaN then by themselves, through the mean.
     poison = 0.0 * tf.cast(tf.reduce_sum(centre.norms), tf.float64)
-    if form.dtype == tf.float32:
-        judged = _judge_again(judged, poison, gallery.first, judge_in_float64, _ROWS_AGAIN)
-    judged = _judge_again(judged, poison, gallery.first, judge_by_differences, 1)
+    ways: list[Way] = [(judge_in_float64, _ROWS_AGAIN)] if form.dtype == tf.float32 else []
+    judged = _judge_again(judged, poison, gallery.first, [*ways, (judge_by_differences, 1)])
     directions = tf.cast(judged.directions, gallery.embeddings.dtype)
     return Judgement(judged.values + poison, directions, judged.log_weights)
 
@@ -298,18 +301,17 @@ def _shares(
     return weights * scale[:, None], shift + tf.math.log(total)
 
 
-def _judge_again(
-    judged: Judgement,
-    poison: tf.Tensor,
-    first: tf.Tensor,
-    prepare: Callable[[], Callable[[tf.Tensor], Judgement]],
-    at_a_time: int,
-) -> Judgement:
-    """Replace the results that are NaN, unless `poison` is, by those of what `prepare` returns.
+def _judge_again(judged: Judgement, poison: tf.Tensor, first: tf.Tensor, ways: list[Way]) -> Judgement:
+    """Replace the results that are NaN, unless `poison` is, by the first way that leaves no doubt.
 
-    That is called with rows of the gallery, [B] int32, `at_a_time` of them; if fewer are left, rows that are
-    in no doubt fill up.
+    Args:
+        judged: the rows of the gallery from `first` on.
+        poison: NaN if an embedding is not finite, which no way helps.
+        first: int32 scalar.
+        ways: each a function that prepares one from rows of the gallery, [B] int32, to their judgement, and
+            B. If fewer rows are left, rows in no doubt fill up.
     """
+    (prepare, at_a_time), *others = ways
     unsure = tf.math.is_nan(judged.values) & ~tf.math.is_nan(poison)
     count = tf.size(unsure)
     block = tf.minimum(at_a_time, count)
@@ -328,7 +330,8 @@ def _judge_again(
             )
             return done + block, *updated
 
-        return Judgement(*tf.while_loop(lambda done, *_: done < total, replace, [0, *judged])[1:])
+        mended = Judgement(*tf.while_loop(lambda done, *_: done < total, replace, [0, *judged])[1:])
+        return _judge_again(mended, poison, first, others) if others else mended
 
     # Without the condition XLA would prepare every batch for the loop, which hardly any needs.
     return tf.cond(tf.reduce_any(unsure), loop, lambda: judged)
