@@ -214,7 +214,7 @@ def plot(results: list[dict], file: Path) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", label=method, lw=1 if method == "floor" else 2)
     axes.set(xscale="log", yscale="log", xlabel="batch size N", ylabel="time / time of two matrix products")
     axes.set_xticks([each["n"] for each in results], [f"{each['n']:,}" for each in results], minor=False)
-    ratios = (1, 1.5, 2, 3, 5, 8, 12)
+    ratios = (0.5, 1, 1.5, 2, 3, 5, 8, 12)
     axes.set_yticks(ratios, [f"{each:g}" for each in ratios], minor=False)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
