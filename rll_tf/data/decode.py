@@ -67,9 +67,10 @@ def _coloured(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
     def number(at: int) -> tf.Tensor:
         return tf.io.decode_raw(tf.strings.substr(encoded, at, 4), tf.int32)[0]
 
-    tf.debugging.Assert(number(30) == 0, ["a BMP must not be compressed"])
+    is_plain = tf.debugging.Assert(number(30) == 0, ["a BMP must not be compressed"])
     # The palette follows the header, which tells its own length, and ends where the pixels begin.
-    first = 14 + number(14)
+    with tf.control_dependencies([is_plain]):
+        first = 14 + number(14)
     palette = tf.strings.substr(encoded, first, tf.clip_by_value(number(10) - first, 0, len(_GREY_RAMP)))
     rest = tf.strings.substr(_GREY_RAMP, tf.strings.length(palette), len(_GREY_RAMP))
     colours = tf.reshape(tf.io.decode_raw(tf.strings.join([palette, rest]), tf.uint8), [256, 4])

@@ -34,7 +34,7 @@ _SAFE_EXPONENT = 60.0
 # Bounds and slopes in units stay this factor below the largest number, so that their sums and their
 # products with distances, a few units long, are finite.
 _HEADROOM = 2.0**-24
-# Half of what a weight exp(-T d), hence a gradient, may be off by: T times the error of d is below it.
+# Twice what a weight exp(-T d), hence a gradient, may be off by: the error of d is that of d² over 2 d.
 _WEIGHT_TOLERANCE = 2e-4
 # Values, to be ten times as exact, count as weights of this temperature.
 _VALUE_STEEPNESS = 10.0
