@@ -1,4 +1,4 @@
-"""How a batch of embeddings is judged."""
+"""How does a batch of embeddings become a loss?"""
 
 from rll_tf.losses.keras_loss import RankedListLoss
 from rll_tf.losses.mining import (

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from rll_tf.losses.batch import as_batch, comparable, labels_from_keras
-from rll_tf.losses.blocks import in_blocks, pair_masks, rows_at_a_time
-from rll_tf.losses.judge import Gallery
-from rll_tf.losses.pairwise import centred, row_sums, squared_distances
-from rll_tf.losses.replicas import gather_batch
-from rll_tf.losses.variants import Parameters
+from rll_tf.losses.gallery import Gallery, gallery_of
+from rll_tf.losses.inputs import as_batch, labels_from_keras
+from rll_tf.losses.pairwise import for_all_queries, row_sums
+from rll_tf.losses.ranked_list import Parameters, mine
 
 
 def mined_counts(
@@ -25,50 +22,32 @@ def mined_counts(
     variant: str = "paper",
     global_gallery: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """How many non-trivial positives |P*_i| and negatives |N*_i| each query has.
+    """How many non-trivial positives |P*_i| and negatives |N*_i| each query has: two [N] float32.
 
-    Distances are float32 from one matrix product: a pair within its rounding of a bound may be counted
-    on either side.
-
-    Args:
-        labels: [N] or [N, 1], as for `ranked_list_loss`.
-        embeddings: [N, D], as for `ranked_list_loss`.
-        alpha: as for the loss, like the rest.
-        margin: m.
-        variant: "paper", "release2019" or "release2020".
-        global_gallery: whether the embeddings of all replicas are looked at.
-
-    Returns:
-        Two [N] float32.
+    Labels [N], embeddings [N, D] and parameters are those of `ranked_list_loss`.
     """
     parameters = Parameters(alpha, margin, variant=variant)
-    labels, embeddings = as_batch(labels, embeddings)
-    gallery = Gallery(labels, embeddings, tf.zeros([], tf.int32))
-    if global_gallery:
-        gallery = Gallery(*gather_batch(labels, embeddings))
-    gallery = Gallery(comparable(gallery.labels), tf.stop_gradient(gallery.embeddings), gallery.first)
-    bounds = tf.constant([parameters.positive_bound, parameters.negative_bound], tf.float64)
-    return tuple(_counts(gallery, labels.shape[0] or tf.size(labels), bounds))
+    gallery = gallery_of(*as_batch(labels, tf.stop_gradient(embeddings)), global_gallery)
+    return tuple(
+        tf.cast(each, tf.float32) for each in for_all_queries(_count, parameters, outputs=2)(gallery)
+    )
 
 
-@functools.partial(tf.function, reduce_retracing=True, jit_compile=True)
-def _counts(gallery: Gallery, queries: int | tf.Tensor, bounds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    centre = centred(gallery.embeddings, tf.float32)
-    beyond, within = tf.unstack(tf.cast(bounds / centre.unit, tf.float32))
-
-    def count(start: tf.Tensor, rows: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        labels = tf.slice(gallery.labels, [start], [rows])
-        positive, negative = pair_masks(gallery.labels, labels, start + tf.range(rows))
-        distances = tf.sqrt(squared_distances(centre, centre.slice(start, rows))[0])
-        mined = positive & (distances > beyond), negative & (distances < within)
-        return tuple(row_sums(tf.cast(each, tf.float32)) for each in mined)
-
-    types = tf.float32, tf.float32
-    return in_blocks(count, types, gallery.first, queries, rows_at_a_time(gallery.embeddings))
+def _count(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor, ...]:
+    return tuple(row_sums(tf.cast(mined, gallery.embeddings.dtype)) for mined in mine(rows, gallery, p)[1:])
 
 
 class _Mined(keras.metrics.Mean):
-    """The mean over queries of something about |P*_i| or |N*_i|."""
+    """The mean over queries of |P*_i| or |N*_i|, or of whether there is any.
+
+    Args:
+        alpha, margin, variant, global_gallery: as for the loss it watches.
+        name, dtype: as for every Keras metric.
+    """
+
+    default_name: str
+    of_positives: bool
+    as_share: bool
 
     def __init__(
         self,
@@ -81,77 +60,52 @@ class _Mined(keras.metrics.Mean):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name or self.default_name, dtype=dtype)
-        parameters = Parameters(alpha, margin, variant=variant)
-        self.alpha = parameters.alpha
-        self.margin = parameters.margin
-        self.variant = variant
-        self.global_gallery = global_gallery
-
-    default_name: str
-    of_positives: bool
-    as_share: bool
+        Parameters(alpha, margin, variant=variant)  # raises where the loss would
+        self.arguments: dict[str, Any] = dict(
+            alpha=alpha, margin=margin, variant=variant, global_gallery=global_gallery
+        )
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count what the batch of labels [N] and embeddings [N, D] mines."""
-        counts = mined_counts(
-            labels_from_keras(y_true),
-            y_pred,
-            alpha=self.alpha,
-            margin=self.margin,
-            variant=self.variant,
-            global_gallery=self.global_gallery,
-        )[0 if self.of_positives else 1]
+        positives, negatives = mined_counts(labels_from_keras(y_true), y_pred, **self.arguments)
+        counts = positives if self.of_positives else negatives
         values = tf.cast(counts > 0.0, tf.float32) if self.as_share else counts
         super().update_state(values, sample_weight=sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal metric."""
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "margin": self.margin,
-            "variant": self.variant,
-            "global_gallery": self.global_gallery,
-        }
+        return {**super().get_config(), **self.arguments}
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
 class PositiveShare(_Mined):
-    """The share of queries with a non-trivial positive, one farther than alpha - m.
-
-    Args:
-        alpha, margin, variant, global_gallery: as for the loss it watches.
-        name, dtype: as for every Keras metric.
-    """
+    """The share of queries with a non-trivial positive, one farther than alpha - m."""
 
     default_name, of_positives, as_share = "positive_share", True, True
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
 class NegativeShare(_Mined):
-    """The share of queries with a non-trivial negative, one nearer than alpha; arguments as PositiveShare."""
+    """The share of queries with a non-trivial negative, one nearer than alpha."""
 
     default_name, of_positives, as_share = "negative_share", False, True
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
 class PositiveCount(_Mined):
-    """The mean number of non-trivial positives a query; arguments as PositiveShare."""
+    """The mean number of non-trivial positives a query."""
 
     default_name, of_positives, as_share = "positive_count", True, False
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
 class NegativeCount(_Mined):
-    """The mean number of non-trivial negatives a query; arguments as PositiveShare."""
+    """The mean number of non-trivial negatives a query."""
 
     default_name, of_positives, as_share = "negative_count", False, False
 
 
 def mining_metrics(alpha: float = 1.2, margin: float = 0.4, **arguments: Any) -> list[keras.metrics.Metric]:
-    """The four metrics of what a loss with these parameters mines, for `model.compile(metrics=...)`.
-
-    They count once for all four: one matrix product of the two that a loss needs.
-    """
+    """The four metrics of what a loss with these parameters mines, for `model.compile(metrics=...)`."""
     kinds = (PositiveShare, NegativeShare, PositiveCount, NegativeCount)
     return [kind(alpha, margin, **arguments) for kind in kinds]

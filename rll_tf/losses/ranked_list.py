@@ -1,23 +1,62 @@
-"""Ranked List Loss (Wang et al., CVPR 2019), equations 8 to 14."""
+"""Ranked List Loss: the definition, and the function that applies it to a batch."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import dataclasses
+import math
+import numbers
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from rll_tf.losses.batch import as_batch, comparable
-from rll_tf.losses.blocks import ALL
-from rll_tf.losses.judge import Form, Gallery, compiled, judge, judge_and_weigh, weigh
-from rll_tf.losses.replicas import gather_batch, gather_values, has_replicas
-from rll_tf.losses.variants import Parameters, checked_block_size
+from rll_tf.losses.gallery import Gallery, gallery_of, gather
+from rll_tf.losses.inputs import as_batch
+from rll_tf.losses.pairwise import distances, for_all_queries, pair_masks, product, row_sums
 
-# Up to this many embeddings float64 costs next to nothing, and compiling would cost more than it saves.
-_SMALL_GALLERY = 128
-# Above this temperature the rounding of float32 distances, 2e-7, shows in the weights exp(-T d).
-_STEEP = 100.0
+VARIANTS = ("paper", "release2019", "release2020")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """What `ranked_list_loss` takes besides a batch; its docstring explains each.
+
+    Raises:
+        ValueError: the loss is not defined for these values.
+    """
+
+    alpha: float = 1.2
+    margin: float = 0.4
+    temperature: float = 10.0
+    variant: str = "paper"
+    positive_temperature: float = 0.0
+    balance: float = 0.5
+    block_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "margin", "temperature", "positive_temperature", "balance"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+                raise ValueError(f"{name} must be a finite number, not negative: got {value!r}")
+            object.__setattr__(self, name, float(value))
+        if self.balance > 1:
+            raise ValueError(f"balance must be between 0 and 1: got {self.balance!r}")
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}: got {self.variant!r}")
+        if self.block_size is not None:
+            if not isinstance(self.block_size, numbers.Integral) or self.block_size < 1:
+                raise ValueError(f"block_size must be a positive integer or None: got {self.block_size!r}")
+            object.__setattr__(self, "block_size", int(self.block_size))
+
+    @property
+    def positive_bound(self) -> float:
+        """Positives farther than this are mined."""
+        return 1 - self.margin / 2 if self.variant == "release2020" else self.alpha - self.margin
+
+    @property
+    def negative_bound(self) -> float:
+        """Negatives nearer than this are mined."""
+        return 1 + self.margin / 2 if self.variant == "release2020" else self.alpha
 
 
 def ranked_list_loss(
@@ -32,6 +71,7 @@ def ranked_list_loss(
     balance: float = 0.5,
     block_size: int | None = None,
     global_gallery: bool = True,
+    gallery: tuple[tf.Tensor, tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """Ranked List Loss of every query of a batch, each embedding being a query once.
 
@@ -57,20 +97,13 @@ def ranked_list_loss(
         "release2019"   (d² - (alpha - m)²)/2  (alpha² - d²)/2        alpha - m, alpha
         "release2020"   d - (1 - m/2)          (1 + m/2) - d          1 - m/2, 1 + m/2  (also in w_ij)
 
-    The tables of the CVPR 2019 paper come from the code of the 2019 release; neither release computed
-    the equations as the paper prints them.
+    The tables of the CVPR 2019 paper come from the 2019 release's code.
 
-    pytorch-metric-learning's RankedListLoss returns half of these values (its two weights sum to 1),
-    within 1e-3, and differs otherwise: it takes 0 to mean "not mined" and so drops a negative at
-    distance 0, adds 1e-5 a pair to both sums of weights, lets gradient through the gallery and the
-    weights, and warns above T = 5, where its weights may overflow; here only their ratios are formed.
-
-    Distances are computed in float64 for up to 128 embeddings, for temperatures above 100 and for
-    float64 embeddings, otherwise in float32. Queries whose result the rounding of float32 may show in,
-    by a pair near a bound or two embeddings near each other, are then judged again in float64, and
-    those with a pair that even its matrix product can't resolve, such as copies of an embedding in two
-    classes, from differences, one by one: at N = 1,024 about a millisecond each. A larger batch is
-    compiled by XLA when it is first seen.
+    Precision. Distances come from one matrix product in float32, or in float64 where the embeddings are
+    float64. A pair within its rounding of a bound may fall on either side of it, and pairs whose squared
+    distance is below 8 eps of their squared norms about the gallery's mean (for unit norm d < 0.0014 in
+    float32, 6e-8 in float64) count as coincident: distance 0, no direction. Norms from 1e-15 to 1e15 are in
+    range. XLA compiles the loss when a batch of a new size is first seen.
 
     Args:
         labels: [N] or [N, 1] integers of any width, or strings; never cast to floating point.
@@ -79,107 +112,90 @@ def ranked_list_loss(
         margin: m; positives are pulled within alpha - m. With m = alpha every positive is mined.
         temperature: T >= 0; 0 weights all mined negatives alike, 10^4 leaves the hardest.
         variant: "paper", "release2019" or "release2020".
-        positive_temperature: weights mined positives by exp(T_p (d_ij - (alpha - m))), as the journal
-            version does; 0 weights them alike.
-        balance: lambda in [0, 1] of the journal version; L_i = 2 ((1 - lambda) L_P,i + lambda L_N,i),
-            twice its combination so that 1/2 is Eq. 13.
-        block_size: how many queries are judged at a time, which bounds memory by N times it; None
-            chooses. The result does not depend on it beyond rounding.
-        global_gallery: inside a replica of a `tf.distribute` strategy, judge this replica's queries
-            against the embeddings of all replicas; False keeps to its own.
+        positive_temperature: weights mined positives by exp(T_p (d_ij - (alpha - m))), as the journal does.
+        balance: lambda of the journal version, 0 to 1: L_i = 2 ((1 - lambda) L_P,i + lambda L_N,i), twice its
+            combination so that 1/2 is Eq. 13.
+        block_size: how many queries are compared at a time, which bounds memory by N times it; None chooses.
+        global_gallery: in a replica of a `tf.distribute` strategy, compare with the batches of all replicas.
+        gallery: labels [M] and embeddings [M, D] to compare with besides the batch, such as those of earlier
+            batches. They are constants.
 
     Returns:
-        [N] float32, one value a query (under a strategy, of this replica's queries); the mean over all
-        queries is Eq. 14. Values too large for a sum of N in float32 are cut to its largest number / N.
+        [N] float32, or float64 for float64 embeddings, one value a query (under a strategy, of this
+        replica's queries); the mean over all queries is Eq. 14.
 
     Raises:
         ValueError: shapes, types or parameters are not as above; where operations run eagerly, also an
             embedding that is not finite. Inside a `tf.function` such a batch gives NaN for every query.
         NotImplementedError: a second derivative is asked for.
     """
-    parameters = Parameters(alpha, margin, temperature, variant, positive_temperature, balance)
-    block_size = checked_block_size(block_size)
+    p = Parameters(alpha, margin, temperature, variant, positive_temperature, balance, block_size)
     labels, embeddings = as_batch(labels, embeddings)
-    replica = tf.distribute.get_replica_context()
-    if not tf.executing_eagerly() or replica is None or replica.num_replicas_in_sync > 1:
-        return _loss(labels, embeddings, parameters, block_size, global_gallery)
-    values = _traced_loss(parameters, block_size)(labels, embeddings)
-    if not bool(tf.reduce_all(tf.math.is_finite(values))):
+    compared = gallery_of(labels, tf.stop_gradient(embeddings), global_gallery, gallery)
+
+    @tf.custom_gradient
+    def loss(queries):  # type: ignore[no-untyped-def]
+        values, directions, log_weights = for_all_queries(compare, p, outputs=3)(compared)
+        if variant != "paper":  # N omega_i / 2, 0 where nothing is mined
+            every = gather(log_weights) if global_gallery else log_weights
+            omega = tf.exp(log_weights - tf.reduce_logsumexp(every))
+            weights = tf.where(log_weights > -np.inf, tf.cast(tf.size(every), omega.dtype) * omega / 2, 0.0)
+            values, directions = weights * values, weights[:, None] * directions
+        return values, lambda upstream: _gradient(upstream, directions, queries)
+
+    values = loss(embeddings)
+    if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(values))):
         raise ValueError("embeddings must be finite: got NaN or infinity")
     return values
 
 
-def _loss(
-    labels: tf.Tensor,
-    embeddings: tf.Tensor,
-    parameters: Parameters,
-    block_size: int | None,
-    global_gallery: bool,
-) -> tf.Tensor:
-    """The values [N] of a checked batch, with their gradient."""
-    gallery = Gallery(labels, tf.stop_gradient(embeddings), tf.zeros([], tf.int32))
-    if global_gallery:
-        gallery = Gallery(*gather_batch(labels, gallery.embeddings))
-    gallery = gallery._replace(labels=comparable(gallery.labels))
+def compare(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Eq. 8 to 14 for the queries at `rows` [Q] of a gallery of N, as `ranked_list_loss` explains them.
 
-    @tf.custom_gradient
-    def loss(queries):  # type: ignore[no-untyped-def]
-        count = queries.shape[0] or tf.shape(queries)[0]
-        values, directions = _judge(gallery, count, parameters, block_size, global_gallery)
-        return values, lambda upstream: _chain(upstream, directions, queries)
-
-    return loss(embeddings)
-
-
-@functools.lru_cache(maxsize=64)
-def _traced_loss(parameters: Parameters, block_size: int | None) -> Callable[..., tf.Tensor]:
-    """`_loss` as a graph for eager callers, which spares them its operations one by one."""
-
-    def loss(labels: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return _loss(labels, embeddings, parameters, block_size, global_gallery=False)
-
-    return tf.function(loss, reduce_retracing=True)
+    Returns:
+        L_i [Q], dL_i/df_i [Q, D], and the log of W_i, the sum of the weights of all that i mines, [Q].
+    """
+    queries = tf.gather(gallery.embeddings, rows)
+    d, positive, negative = mine(rows, gallery, p)
+    outside, inside = d - p.positive_bound, p.negative_bound - d
+    pull, log_pull = _shares(positive, outside, p.positive_temperature)
+    push, log_push = _shares(negative, inside, p.temperature)  # w_ij / sum w, Eq. 9
+    pull, push = 2 * (1 - p.balance) * pull, 2 * p.balance * push
+    if p.variant == "release2019":  # (d² - b²) / 2 = (d - b) (d + b) / 2
+        outside, inside = outside * (d + p.positive_bound) / 2, inside * (d + p.negative_bound) / 2
+    values = row_sums(pull * outside + push * inside)  # Eq. 11 to 13
+    values += 0.0 * row_sums(tf.square(queries))  # NaN if an embedding is not finite: the mean spreads it
+    coefficients = pull - push  # dL_i/df_i = sum_j c_ij (f_i - f_j)
+    if p.variant != "release2019":  # of the unit vector u_ij, 0 where d_ij = 0
+        coefficients = tf.where(d > 0.0, coefficients / d, 0.0)
+    directions = row_sums(coefficients)[:, None] * queries - product(coefficients, gallery.embeddings)
+    return values, directions, tf.reduce_logsumexp(tf.stack([log_pull, log_push]), axis=0)
 
 
-def _judge(
-    gallery: Gallery,
-    count: int | tf.Tensor,
-    parameters: Parameters,
-    block_size: int | None,
-    global_gallery: bool,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Values [Q] and dL_i/df_i [Q, D]: of small galleries in float64; larger ones are compiled."""
-    numbers = tf.constant(parameters.numbers, tf.float64)
-    steep = max(parameters.temperature, parameters.positive_temperature) > _STEEP
-    wide = steep or gallery.embeddings.dtype == tf.float64
-    small_form = Form.of(parameters, ALL if block_size is None else block_size, tf.float64)
-    large_form = Form.of(parameters, block_size, tf.float64 if wide else tf.float32)
-    # Weights that depend on other replicas' queries are not part of what is compiled.
-    apart = parameters.reweighted and global_gallery and has_replicas()
-    function = judge if apart else judge_and_weigh
+def mine(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Distances d_ij and the masks of P*_i and N*_i (Eq. 8), each [Q, N]."""
+    d = distances(tf.gather(gallery.embeddings, rows), gallery.embeddings)
+    positive, negative = pair_masks(rows, gallery)
+    return d, positive & (d > p.positive_bound), negative & (d < p.negative_bound)
 
-    def small() -> tuple[tf.Tensor, ...]:
-        return function(gallery, count, numbers, small_form)
 
-    def large() -> tuple[tf.Tensor, ...]:
-        return compiled(function, large_form)(gallery, count, numbers)
-
-    size = gallery.labels.shape[0]
-    if size is None:
-        judged = tf.cond(tf.size(gallery.labels) <= _SMALL_GALLERY, small, large)
+def _shares(mined: tf.Tensor, excess: tf.Tensor, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Softmax of T e over each row's mined pairs [Q, N], 0 where none is; log of the sum of exp(T e) [Q]."""
+    if temperature == 0.0:
+        weights, largest = tf.cast(mined, excess.dtype), tf.zeros([1, 1], excess.dtype)
     else:
-        judged = small() if size <= _SMALL_GALLERY else large()
-    return weigh(judged, gather_values(judged.log_weights), gallery, large_form) if apart else judged
+        exponents = temperature * excess
+        largest = tf.reduce_max(tf.where(mined, exponents, 0.0), axis=1, keepdims=True)
+        weights = tf.where(mined, tf.exp(exponents - largest), 0.0)
+    total = row_sums(weights)
+    return weights * tf.math.divide_no_nan(1.0, total)[:, None], largest[:, 0] + tf.math.log(total)
 
 
 @tf.custom_gradient
-def _chain(upstream: tf.Tensor, directions: tf.Tensor, queries: tf.Tensor):  # type: ignore[no-untyped-def]
+def _gradient(upstream: tf.Tensor, directions: tf.Tensor, queries: tf.Tensor):  # type: ignore[no-untyped-def]
     """The gradient for `queries`, which cannot be differentiated again."""
 
     def refuse(*_: Any) -> None:
-        raise NotImplementedError(
-            "ranked_list_loss has no second derivative: its gradient takes the mined sets, the weights and "
-            "the gallery as constants"
-        )
+        raise NotImplementedError("ranked_list_loss has no second derivative")
 
-    return tf.cast(upstream, directions.dtype)[:, None] * directions, refuse
+    return upstream[:, None] * directions, refuse

@@ -1,0 +1,60 @@
+"""What the queries of a batch are compared with: the batch, that of all replicas, further embeddings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from rll_tf.losses.inputs import as_batch
+
+
+class Gallery(NamedTuple):
+    """All that a batch's queries are compared with, the queries among them."""
+
+    labels: tf.Tensor  # [N] int64
+    embeddings: tf.Tensor  # [N, D], about their mean
+    rows: tf.Tensor  # [Q] int32: where the queries stand
+
+
+def gallery_of(
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    global_gallery: bool = True,
+    further: tuple[Any, Any] | None = None,
+) -> Gallery:
+    """The gallery of a batch that `as_batch` returned: labels [Q] and embeddings [Q, D].
+
+    Inside a replica of a strategy it is the batches of all replicas if `global_gallery`; `further` are
+    labels [M] and embeddings [M, D] besides. Distances don't change when all embeddings move, and products
+    of vectors near zero lose fewer digits.
+    """
+    rows = tf.range(tf.size(labels))
+    replica = _replica()
+    if global_gallery and replica is not None:
+        sizes = replica.all_gather(tf.shape(labels), axis=0)
+        before = tf.range(replica.num_replicas_in_sync) < replica.replica_id_in_sync_group
+        rows += tf.reduce_sum(tf.where(before, sizes, 0))
+        labels, embeddings = gather(labels), gather(embeddings)
+    if further is not None:
+        further_labels, further_embeddings = as_batch(*further)
+        labels = tf.concat([labels, further_labels], axis=0)
+        embeddings = tf.concat([embeddings, tf.cast(further_embeddings, embeddings.dtype)], axis=0)
+    # Of the mean 8 bits are enough, and leave numbers of few digits exact.
+    mean = tf.stop_gradient(tf.cast(tf.reduce_mean(embeddings, axis=0), tf.bfloat16))
+    return Gallery(labels, embeddings - tf.cast(mean, embeddings.dtype), rows)
+
+
+def gather(array: tf.Tensor) -> tf.Tensor:
+    """The rows [Q, ...] of all replicas, in order: [N, ...]; outside a replica the array as it is.
+
+    Gradients pass through: each replica's rows receive the sum of what all replicas send back.
+    """
+    replica = _replica()
+    return array if replica is None else replica.all_gather(array, axis=0)
+
+
+def _replica() -> tf.distribute.ReplicaContext | None:
+    """The context of a replica of a strategy with several; None elsewhere."""
+    replica = tf.distribute.get_replica_context()
+    return None if replica is None or replica.num_replicas_in_sync == 1 else replica
