@@ -41,7 +41,7 @@ def gallery_of(
         labels = tf.concat([labels, further_labels], axis=0)
         embeddings = tf.concat([embeddings, tf.cast(further_embeddings, embeddings.dtype)], axis=0)
     # Of the mean 8 bits are enough, and leave numbers of few digits exact.
-    mean = tf.stop_gradient(tf.cast(tf.reduce_mean(embeddings, axis=0), tf.bfloat16))
+    mean = tf.cast(tf.reduce_mean(tf.stop_gradient(embeddings), axis=0), tf.bfloat16)
     return Gallery(labels, embeddings - tf.cast(mean, embeddings.dtype), rows)
 
 

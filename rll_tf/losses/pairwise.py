@@ -70,7 +70,8 @@ def for_all_queries(
             fn_output_signature=(gallery.embeddings.dtype,) * outputs,
             parallel_iterations=1,
         )
-        return tuple(tf.reshape(each, [blocks * length, *each.shape[2:]])[:count] for each in results)
+        joined = (tf.reshape(each, tf.concat([[-1], tf.shape(each)[2:]], axis=0)) for each in results)
+        return tuple(each[:count] for each in joined)
 
     return apply
 

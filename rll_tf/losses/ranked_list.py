@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 from typing import Any
 
@@ -36,8 +35,14 @@ class Parameters:
     def __post_init__(self) -> None:
         for name in ("alpha", "margin", "temperature", "positive_temperature", "balance"):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
-                raise ValueError(f"{name} must be a finite number, not negative: got {value!r}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, numbers.Real)
+                or not np.isfinite(float(value))
+            ):
+                raise ValueError(f"{name} must be a finite number: got {value!r}")
+            if value < 0:
+                raise ValueError(f"{name} must not be negative: got {value!r}")
             object.__setattr__(self, name, float(value))
         if self.balance > 1:
             raise ValueError(f"balance must be between 0 and 1: got {self.balance!r}")
@@ -131,7 +136,8 @@ def ranked_list_loss(
     """
     p = Parameters(alpha, margin, temperature, variant, positive_temperature, balance, block_size)
     labels, embeddings = as_batch(labels, embeddings)
-    compared = gallery_of(labels, tf.stop_gradient(embeddings), global_gallery, gallery)
+    compared = gallery_of(labels, embeddings, global_gallery, gallery)
+    compared = compared._replace(embeddings=tf.stop_gradient(compared.embeddings))
 
     @tf.custom_gradient
     def loss(queries):  # type: ignore[no-untyped-def]
@@ -161,13 +167,14 @@ def compare(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor
     pull, log_pull = _shares(positive, outside, p.positive_temperature)
     push, log_push = _shares(negative, inside, p.temperature)  # w_ij / sum w, Eq. 9
     pull, push = 2 * (1 - p.balance) * pull, 2 * p.balance * push
+    coefficients = pull - push  # dL_i/df_i = sum_j c_ij (f_i - f_j)
     if p.variant == "release2019":  # (d² - b²) / 2 = (d - b) (d + b) / 2
         outside, inside = outside * (d + p.positive_bound) / 2, inside * (d + p.negative_bound) / 2
+    else:  # of the unit vector u_ij
+        coefficients /= d
+    coefficients = tf.where(d > 0.0, coefficients, 0.0)
     values = row_sums(pull * outside + push * inside)  # Eq. 11 to 13
     values += 0.0 * row_sums(tf.square(queries))  # NaN if an embedding is not finite: the mean spreads it
-    coefficients = pull - push  # dL_i/df_i = sum_j c_ij (f_i - f_j)
-    if p.variant != "release2019":  # of the unit vector u_ij, 0 where d_ij = 0
-        coefficients = tf.where(d > 0.0, coefficients / d, 0.0)
     directions = row_sums(coefficients)[:, None] * queries - product(coefficients, gallery.embeddings)
     return values, directions, tf.reduce_logsumexp(tf.stack([log_pull, log_push]), axis=0)
 

@@ -5,11 +5,13 @@ import math
 import numpy as np
 
 
-def oracle(labels, embeddings, *, variant="paper", **parameters):
+def oracle(labels, embeddings, *, gallery=None, variant="paper", **parameters):
     """Values [N], the gradient of their mean [N, D], and how many positives and negatives each mines."""
     f = np.asarray(embeddings, np.float64)
     count = len(f)
-    losses, gradients, exponents, mined = np.zeros(count), np.zeros(f.shape), [], []
+    if gallery is not None:
+        labels, f = np.concatenate([labels, gallery[0]]), np.concatenate([f, gallery[1]])
+    losses, gradients, exponents, mined = np.zeros(count), np.zeros([count, f.shape[1]]), [], []
     for i in range(count):
         losses[i], gradient, exponent, counts = one_query(i, labels, f, variant=variant, **parameters)
         gradients[i] = gradient / count
@@ -63,9 +65,5 @@ def unit(apart, d):
 
 
 def length(vector):
-    """The Euclidean length, right also where squares leave the range of float64."""
-    square = float(vector @ vector)
-    if 1e-200 < square < 1e200:
-        return math.sqrt(square)
-    largest = np.max(np.abs(vector), initial=0.0)
-    return largest * np.sqrt(np.sum((vector / largest) ** 2)) if largest > 0 else 0.0
+    """The Euclidean length."""
+    return math.sqrt(float(vector @ vector))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rll_tf.losses import RankedListLoss, mined_counts, mining_metrics
-from rll_tf.losses.variants import VARIANTS
+from rll_tf.losses.ranked_list import VARIANTS
 from tests.losses.oracle import oracle
 from tests.losses.test_ranked_list import batch
 
