@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rll_tf.data.claims import is_animated_webp
+from rll_tf.data.image_header import is_animated_webp
 
 # An Exif block stands at the front of a JPEG file and its orientation at the front of the block.
 EXIF_BYTES = 8192

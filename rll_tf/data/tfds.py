@@ -17,7 +17,7 @@ import numpy as np
 from rll_tf.data import cars196, cub200, sop
 from rll_tf.data.catalogue import Catalogue
 from rll_tf.data.layout import Counts, check
-from rll_tf.data.places import place
+from rll_tf.data.paths import dataset_path
 
 # Builder -> counts to assert. Their own splits are for classification; ours are by class, in class order.
 COUNTS: dict[str, Mapping[str, Counts]] = {
@@ -46,7 +46,7 @@ def tfds(name: str, expected: Mapping[str, Counts] | None = None) -> Catalogue:
             neither `image` nor `label`; or counts differ from `expected`.
     """
     builder = _builder(_package(), name)
-    folder = place("tfds") / str(builder.info.full_name).replace("/", "-")
+    folder = dataset_path("tfds") / str(builder.info.full_name).replace("/", "-")
     if not (folder / "pictures.json").is_file():
         _unpack(name, builder, folder)
     pictures = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ _FRAME_BYTES = 10
 Claim = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def claimed_pixels(encoded: tf.Tensor) -> Claim:
+def header_pixels(encoded: tf.Tensor) -> Claim:
     """The number of pixels and the longer side that decoding a file would make, and whether it looks whole.
 
     A GIF claims all its frames together, since the decoder unpacks them all to give the first, and at least
