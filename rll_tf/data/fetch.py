@@ -67,8 +67,9 @@ SOURCES = {
         ),
         "the official address is gone; get car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz,"
         " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset), "
-        "unpack the archives in {folder} and put the other file there, which gives {folder}/cars_annos.mat and "
-        "{folder}/car_ims/000001.jpg, or {folder}/devkit/cars_train_annos.mat and {folder}/cars_train/00001.jpg",
+        "unpack the archives in {folder} and put the other file there, which gives {folder}/cars_annos.mat "
+        "and {folder}/car_ims/000001.jpg, or {folder}/devkit/cars_train_annos.mat and "
+        "{folder}/cars_train/00001.jpg",
     ),
     "sop": Source(
         (

@@ -108,7 +108,7 @@ class Preprocessing:
         return tf.ensure_shape(tf.reshape(values, shape), images.shape)
 
     def prepare(self, encoded: tf.Tensor) -> tf.Tensor:
-        """Bytes of a picture file, a scalar -> what the network sees of it, [input_px, input_px, 3] float32."""
+        """A file's bytes, scalar -> what the network sees at test time, [input_px, input_px, 3] float32."""
         return self.normalise(self.fit_window(decode(encoded), self.centre))
 
     @classmethod
