@@ -63,13 +63,18 @@ class PictureCache:
         files = [top / key[:2] / f"{key[2:]}.u8" for key in keys]
         path_of = dict(zip(files, paths, strict=True))
         absent = [file for file in path_of if not (file.is_file() and file.stat().st_size == size)]
-        encoded_paths = tf.constant([os.fsencode(path_of[file]) for file in absent], tf.string)
-        pictures = tf.data.Dataset.from_tensor_slices(encoded_paths).map(
-            lambda path: preprocessing.fit(decode(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        for file, pixels in zip(absent, pictures.prefetch(8).as_numpy_iterator(), strict=True):
-            _write(file, pixels.tobytes())
+        if absent:
+            _write_all(absent, [path_of[file] for file in absent], preprocessing)
         return [str(file) for file in files]
+
+
+def _write_all(files: list[Path], paths: list[str], preprocessing: Preprocessing) -> None:
+    encoded_paths = tf.constant([os.fsencode(path) for path in paths], tf.string)
+    pictures = tf.data.Dataset.from_tensor_slices(encoded_paths).map(
+        lambda path: preprocessing.fit(decode(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    for file, pixels in zip(files, pictures.prefetch(8).as_numpy_iterator(), strict=True):
+        _write(file, pixels.tobytes())
 
 
 def _content_key(path: str) -> str:

@@ -160,8 +160,8 @@ def fetch(
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack into a scratch folder, then move every entry of the archive's top level to `folder`."""
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as scratch:
-        if archive.suffix in (".tgz", ".tar"):
-            with tarfile.open(archive) as tar:
+        if archive.suffix == ".tgz":
+            with tarfile.open(archive, "r:gz") as tar:
                 tar.extractall(scratch, filter="data")  # refuses what would be written outside
         elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
