@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue, printable
-from rll_tf.data.layout import is_file
 
 PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -56,37 +56,26 @@ def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
     """Relative directory -> the pictures in it, sorted."""
     classes: dict[str, list[str]] = {}
     seen: set[str] = set()
-    pending = [str(root)]
-    while pending:
-        directory = pending.pop()
+    for directory, subdirectories, files in os.walk(root, onerror=_raise, followlinks=True):
         real = os.path.realpath(directory)
         if real in seen:  # a loop of symbolic links, or two links to one directory
+            subdirectories.clear()
             continue
         seen.add(real)
-        pictures, subdirectories = _entries(directory)
-        pending += reversed(subdirectories)
-        if pictures:
+        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
+        paths = [os.path.join(directory, name) for name in sorted(files) if not name.startswith(".")]
+        if pictures := [path for path in paths if _is_picture(path)]:
             classes[Path(directory).relative_to(root).as_posix()] = pictures
     return classes
 
 
-def _entries(directory: str) -> tuple[list[str], list[str]]:
-    """The pictures and the directories in a directory, both sorted."""
-    pictures, subdirectories = [], []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
-                subdirectories.append(entry.path)
-            elif entry.name.lower().endswith(PICTURE_SUFFIXES) and _is_picture(entry):
-                pictures.append(entry.path)
-    return sorted(pictures), sorted(subdirectories)
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
+def _is_picture(path: str) -> bool:
     """A file or a link to one; also a link to nowhere, so that it is named when it is read.
 
     Not a pipe, a socket or a device: reading these may never end.
     """
-    return is_file(entry) or (entry.is_symlink() and not os.path.exists(entry.path))
+    return path.lower().endswith(PICTURE_SUFFIXES) and (os.path.isfile(path) or not os.path.exists(path))

@@ -154,11 +154,11 @@ def absent_files(paths: Iterable[str]) -> list[str]:
 def _files_of(directory: str) -> set[str]:
     try:
         with os.scandir(directory) as entries:
-            return {entry.name for entry in entries if is_file(entry)}
+            return {entry.name for entry in entries if _is_file(entry)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
 
 
-def is_file(entry: os.DirEntry[str]) -> bool:
+def _is_file(entry: os.DirEntry[str]) -> bool:
     """A file or a link to one. Only links cost a look beyond the listing."""
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
