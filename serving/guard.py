@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from rll_tf.data import claimed_pixels
+from rll_tf.data import header_pixels
 
 # How many of a refused picture's first bytes the message shows.
 _SHOWN_BYTES = 8
@@ -62,7 +62,7 @@ class Limits:
             index: the picture's number, for the message.
             resize_px: what the picture will be resized to.
         """
-        claim, claimed_side, is_whole = claimed_pixels(encoded)
+        claim, claimed_side, is_whole = header_pixels(encoded)
         longest = self.longest_side(resize_px)
 
         def what_it_is() -> list[str | tf.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -17,8 +18,8 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
 
     A class is named by its path relative to `path` (with `/`, and bytes that are not UTF-8 as `\xff`);
     pictures lying in `path` itself are the class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg
-    .jpg .png .webp`, any case); pipes, sockets and devices are none. Hidden files and directories are passed
-    over; a directory reached twice through symbolic links is read once. Classes and pictures are in sorted
+    .jpg .png .webp`, any case); pipes, sockets and devices are none. Hidden files and directories are
+    skipped; a directory reached twice through symbolic links is read once. Classes and pictures are in sorted
     order, so the catalogue does not depend on the file system's.
 
     Returns:
@@ -55,43 +56,26 @@ def _pictures_by_directory(root: Path) -> dict[str, list[str]]:
     """Relative directory -> the pictures in it, sorted."""
     classes: dict[str, list[str]] = {}
     seen: set[str] = set()
-    pending = [str(root)]
-    while pending:
-        directory = pending.pop()
+    for directory, subdirectories, files in os.walk(root, onerror=_raise, followlinks=True):
         real = os.path.realpath(directory)
         if real in seen:  # a loop of symbolic links, or two links to one directory
+            subdirectories.clear()
             continue
         seen.add(real)
-        pictures, subdirectories = _entries(directory)
-        pending += reversed(subdirectories)
-        if pictures:
+        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
+        paths = [os.path.join(directory, name) for name in sorted(files) if not name.startswith(".")]
+        if pictures := [path for path in paths if _is_picture(path)]:
             classes[Path(directory).relative_to(root).as_posix()] = pictures
     return classes
 
 
-def _entries(directory: str) -> tuple[list[str], list[str]]:
-    """The pictures and the directories in a directory, both sorted."""
-    pictures, subdirectories = [], []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if _is_directory(entry):
-                subdirectories.append(entry.path)
-            elif entry.name.lower().endswith(PICTURE_SUFFIXES) and _is_file(entry):
-                pictures.append(entry.path)
-    return sorted(pictures), sorted(subdirectories)
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is_picture(path: str) -> bool:
     """A file or a link to one; also a link to nowhere, so that it is named when it is read.
 
-    Not a pipe, a socket or a device: to read these may take for ever.
+    Not a pipe, a socket or a device: reading these may never end.
     """
-    if entry.is_symlink():
-        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
-    return entry.is_file()
+    return path.lower().endswith(PICTURE_SUFFIXES) and (os.path.isfile(path) or not os.path.exists(path))

@@ -49,7 +49,7 @@ def test_a_loop_of_links_is_read_once(tmp_path):
     assert open_dataset(f"folder:{tmp_path}").class_names == ("a",)
 
 
-def test_a_missing_folder_and_one_without_pictures_are_told_apart(tmp_path):
+def test_a_missing_folder_and_one_without_pictures_have_their_own_errors(tmp_path):
     """Each names the folder."""
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         open_dataset(f"folder:{tmp_path}/nowhere")
@@ -123,7 +123,7 @@ def test_an_unreadable_directory_is_named(tmp_path, monkeypatch):
         open_dataset(f"folder:{tmp_path}")
 
 
-def test_a_link_to_nowhere_and_one_to_itself_are_told_apart_from_pictures(tmp_path):
+def test_a_link_to_nowhere_is_a_picture_and_one_to_itself_is_none(tmp_path):
     """A dangling picture is listed and named when it is read; a directory that links to itself is none."""
     touch(tmp_path / "a" / "1.png")
     (tmp_path / "a" / "2.png").symlink_to("gone.png")
