@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import platform
 import shutil
 import sys
@@ -207,15 +206,11 @@ def _fit(
         cache=cache,
     )
 
-    validate = None
-    if held_out is not None:
-        validate = functools.partial(
-            evaluate,
-            catalogue=held_out,
-            preprocessing=settings.preprocessing,
-            clustering=False,
-            cache=cache,
-        )
+    def validate(model: keras.Model) -> dict[str, dict[str, float]]:
+        if held_out is None:
+            return {}
+        return evaluate(model, held_out, settings.preprocessing, clustering=False, cache=cache)
+
     log = StepLog(run, first_step, settings.steps)
     checkpoint = Checkpoint(run, log, validate, BEST_METRIC)
     every = settings.validate_every_steps
