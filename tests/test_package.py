@@ -12,7 +12,7 @@ from trainers.recipes import RECIPES, open_recipe
 
 
 def test_another_keras_backend_is_one_clear_error():
-    """Nothing else is said, and no other package is blamed."""
+    """The last line names the backend and what to set."""
     process = subprocess.run(
         [sys.executable, "-c", "import rll_tf"],
         env={**os.environ, "KERAS_BACKEND": "jax"},

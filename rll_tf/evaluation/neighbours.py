@@ -124,19 +124,19 @@ class Search:
                 squares[np.arange(len(block)), block] = np.inf
             yield block, squares
 
-    def ranked(self, wanted: np.ndarray, block_size: int | None = None) -> Iterator[RankedBlock]:
-        """Ranked lists of all queries, query q's of at least min(wanted[q], candidates) entries.
+    def ranked(self, lengths: np.ndarray, block_size: int | None = None) -> Iterator[RankedBlock]:
+        """Ranked lists of all queries, query q's of at least min(lengths[q], candidates) entries.
 
-        Queries that want equally many share a block, so that one large class does not make all lists long.
+        Queries with lists of one length share a block, so that one large class does not make all lists long.
         """
-        wanted = np.minimum(wanted, self.candidates)
-        order = np.argsort(wanted, kind="stable")
-        for queries, squares in self.blocks(order[wanted[order] > 0], block_size):
-            yield self._rank(queries, squares, wanted[queries])
+        lengths = np.minimum(lengths, self.candidates)
+        order = np.argsort(lengths, kind="stable")
+        for queries, squares in self.blocks(order[lengths[order] > 0], block_size):
+            yield self._rank(queries, squares, lengths[queries])
 
-    def _rank(self, queries: np.ndarray, squares: np.ndarray, wanted: np.ndarray) -> RankedBlock:
+    def _rank(self, queries: np.ndarray, squares: np.ndarray, lengths: np.ndarray) -> RankedBlock:
         norms2 = self._query_norms2[queries]
-        most = int(wanted.max())
+        most = int(lengths.max())
         last = np.partition(squares, most - 1, axis=1)[:, most - 1]
         limit = last + self._rounding * (norms2 + last)
         row, column = np.nonzero(squares <= limit[:, None])  # row by row, columns ascending
@@ -151,5 +151,5 @@ class Search:
         position = np.arange(len(row))
         list_start = np.searchsorted(row, np.arange(len(queries)))[row]
         tie_start = np.maximum.accumulate(np.where(begins, position, 0)) - list_start
-        kept = tie_start < wanted[row]
+        kept = tie_start < lengths[row]
         return RankedBlock(queries, row[kept], column[kept], (position - list_start)[kept], tie_start[kept])

@@ -52,8 +52,8 @@ def draw_ranked_lists(
 ) -> Path:
     """Write a PNG of q rows: a query and its neighbours, nearest first.
 
-    Right and wrong are told by colour and by a tick or a cross, distances stand below. Letters that the font
-    lacks are shown as a replacement sign; long captions are shortened.
+    Right and wrong ones differ in colour and by a tick or a cross; distances stand below. Letters that the
+    font lacks are shown as a replacement sign; long captions are shortened.
 
     Args:
         path: the PNG, replaced at once when it is complete; its folder is made.

@@ -50,7 +50,7 @@ def write_report(
         labels: [n] integers or strings.
         image: index -> the picture, see `pictures.as_picture`; called only for the pictures shown.
         data: what the pictures are, e.g. `"glyphs"`.
-        split: which split the numbers come from; a page that does not say so is worth nothing.
+        split: which split the numbers come from; it is in the heading.
         level: the name of `embeddings`.
         class_names: where given, integer labels are indices into it; otherwise a class is named by its label.
         title: the heading.

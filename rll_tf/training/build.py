@@ -56,7 +56,7 @@ def _load_weights(model: keras.Model, settings: Settings, file: str) -> tuple[st
     pixels = settings.preprocessing
     if loaded.mean is None and settings.pixels is None and find_backbone(settings.backbone).layouts:
         raise ValueError(
-            f"{file} doesn't tell which mean its network was trained with: "
+            f"{file} doesn't record which mean its network was trained with: "
             f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names"
         )
     if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):

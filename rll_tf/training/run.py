@@ -55,7 +55,9 @@ class Run:
         Raises:
             FileExistsError: the folder holds something already.
         """
-        if folder.exists() and not (folder.is_dir() and _is_begun_or_empty(folder)):
+        # A kill in here leaves empty folders, and perhaps a part of the configuration.
+        files = [folder] if folder.is_file() else (file for file in folder.rglob("*") if file.is_file())
+        if any(file.name != "partial-config.json" for file in files):
             raise FileExistsError(
                 f"{folder} exists already and a run is never overwritten: "
                 "take another folder, or continue this run with --resume"
@@ -147,12 +149,3 @@ class Run:
                 return keras.models.load_model(file)
         except _LOAD_ERRORS as error:
             raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
-
-
-def _is_begun_or_empty(folder: Path) -> bool:
-    """Whether nothing is there but what a kill inside `Run.create` leaves."""
-    entries = {entry.name for entry in folder.iterdir()}
-    checkpoints = folder / "checkpoints"
-    return entries <= {"checkpoints", "partial-config.json"} and not (
-        checkpoints.is_dir() and any(checkpoints.iterdir())
-    )

@@ -1,4 +1,4 @@
-"""Retrieval metrics against a double loop that follows the definitions, and the answers to corner cases."""
+"""Retrieval metrics against a double loop that follows the definitions, and corner cases."""
 
 import itertools
 import math
