@@ -116,14 +116,14 @@ def _adapt(
             f"{len(single)} of the classes have a single picture (the first is "
             f"{pictures.class_names[single[0]]}): it is repeated, so it has no true positives"
         )
-    classes_per_batch = settings.classes_per_batch
-    if classes_per_batch > len(classes):
+    if settings.classes_per_batch > len(classes):
+        given = settings.classes_per_batch
         if "classes_per_batch" in fixed:
             raise ValueError(
                 f"classes_per_batch must be at most the number of training classes ({len(classes)}); "
-                f"got {classes_per_batch}"
+                f"got {given}"
             )
-        print(f"a batch holds {len(classes)} classes instead of the recipe's {classes_per_batch}: there are no more")
+        print(f"a batch holds {len(classes)} classes instead of the recipe's {given}: there are no more")
         settings = dataclasses.replace(settings, classes_per_batch=len(classes))
     return settings
 
