@@ -101,8 +101,8 @@ class Search:
         mean = self.gallery.mean(axis=0, dtype=np.float64)
         self._gallery = self.gallery - mean
         self._queries = self._gallery if gallery is None else self.queries - mean
-        self._gallery_norms2 = np.square(self._gallery).sum(axis=1)
-        self._query_norms2 = np.square(self._queries).sum(axis=1)
+        self._gallery_norms2 = np.einsum("ij,ij->i", self._gallery, self._gallery)
+        self._query_norms2 = np.einsum("ij,ij->i", self._queries, self._queries)
         # 2 (d + 5) 2⁻⁵³ (|x| + |y|)² bounds the difference of two equal distances, and (|x| + |y|)² is at
         # most 8 (|x|² + |x - y|²); 16 in place of 5 leaves room for the terms of second order.
         self._rounding = 8 * (self.gallery.shape[1] + 16) * np.finfo(np.float64).eps
