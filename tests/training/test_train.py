@@ -18,7 +18,9 @@ SETTINGS = Settings(
 
 def test_training_lowers_the_loss_and_keeps_the_best(pictures, tmp_path):
     """The last steps' loss is below the first's; the best checkpoint scores what metrics.json says."""
-    settings = Settings(**{**SETTINGS.__dict__, "steps": 30, "validation_share": 0.4})
+    settings = Settings(
+        **{**SETTINGS.__dict__, "steps": 30, "validate_every_steps": 15, "validation_share": 0.4}
+    )
     catalogue = open_dataset(f"folder:{pictures}")
     run = train(settings, catalogue, tmp_path / "run")
     losses = [json.loads(line)["loss"] for line in run.steps_file.read_text().splitlines()]
