@@ -21,8 +21,8 @@ from rll_tf.data import (
 )
 from rll_tf.data.images import decode
 from rll_tf.evaluation import nearest_neighbours
+from rll_tf.files import replacing
 from rll_tf.training import CONCAT
-from rll_tf.training.files import replacing
 from serving.client import SearchResult
 from serving.gallery import open_gallery
 from trainers.answerers import Answerer, RefusedError
