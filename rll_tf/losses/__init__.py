@@ -1,6 +1,5 @@
 """How does a batch of embeddings become a loss?"""
 
-from rll_tf.losses.keras_loss import RankedListLoss
 from rll_tf.losses.mining import (
     NegativeCount,
     NegativeShare,
@@ -9,7 +8,7 @@ from rll_tf.losses.mining import (
     mined_counts,
     mining_metrics,
 )
-from rll_tf.losses.ranked_list import ranked_list_loss
+from rll_tf.losses.ranked_list import RankedListLoss, ranked_list_loss
 
 __all__ = [
     "NegativeCount",

@@ -6,11 +6,13 @@ import dataclasses
 import numbers
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from rll_tf.losses.gallery import Gallery, gallery_of, gather
 from rll_tf.losses.inputs import as_batch
+from rll_tf.losses.keras_loss import BatchLoss
 from rll_tf.losses.pairwise import distances, for_all_queries, pair_masks, product, row_sums
 
 VARIANTS = ("paper", "release2019", "release2020")
@@ -206,3 +208,48 @@ def _gradient(upstream: tf.Tensor, directions: tf.Tensor, queries: tf.Tensor):  
         raise NotImplementedError("ranked_list_loss has no second derivative")
 
     return upstream[:, None] * directions, refuse
+
+
+@keras.saving.register_keras_serializable(package="rll_tf")
+class RankedListLoss(BatchLoss):
+    """`ranked_list_loss`, whose docstring gives the formula, for `model.compile(loss=...)`.
+
+    Strings as labels come to `fit` in a `tf.data.Dataset`; under a strategy of several replicas `fit` takes
+    integers only, as Keras averages its first batch, and the batches of replicas should be equally long.
+
+    Args:
+        alpha, margin, temperature, variant, positive_temperature, balance, block_size, global_gallery:
+            as for `ranked_list_loss`.
+        reduction, name: as for every Keras loss.
+        dtype: "float64" computes distances and the loss in it, whatever the embeddings' dtype is.
+
+    Raises:
+        ValueError: the loss is not defined for these parameters.
+    """
+
+    parameters = (*(field.name for field in dataclasses.fields(Parameters)), "global_gallery")
+
+    def __init__(
+        self,
+        alpha: float = 1.2,
+        margin: float = 0.4,
+        temperature: float = 10.0,
+        *,
+        variant: str = "paper",
+        positive_temperature: float = 0.0,
+        balance: float = 0.5,
+        block_size: int | None = None,
+        global_gallery: bool = True,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "ranked_list_loss",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        checked = Parameters(alpha, margin, temperature, variant, positive_temperature, balance, block_size)
+        for field in dataclasses.fields(checked):
+            setattr(self, field.name, getattr(checked, field.name))
+        self.global_gallery = global_gallery
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        """One value a query, [N]."""
+        return ranked_list_loss(y_true, y_pred, **self.arguments())
