@@ -90,8 +90,8 @@ class Convolution(Kernel):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """[B, h', w', filters]."""
-        height, width = _sides(input_shape, self.name)
-        sides = [(size + 2 * self.pad - self.kernel_px) // self.stride + 1 for size in (height, width)]
+        padded = [size + 2 * self.pad for size in _sides(input_shape, self.name)]
+        sides = [(size - self.kernel_px) // self.stride + 1 for size in padded]
         return (input_shape[0], *sides, self.filters)
 
     def get_config(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ HEAD_CHANNELS, HEAD_UNITS = 128, 1024
 def inception_bn(input_shape: tuple[int, int, int] = (227, 227, 3), layout: str = "caffe") -> keras.Model:
     """The trunk, with random weights.
 
-    Pictures are BGR, 0 to 255, less the mean of the weights' origin, which `load_pretrained` tells.
+    Pictures are BGR, 0 to 255, less the mean of the weights' origin, which `load_pretrained` returns.
 
     Args:
         input_shape: (height, width, channels), each side at least 75 px.

@@ -211,7 +211,7 @@ def _trunk_hint(missing: Sequence[str], mistakes: Sequence[str]) -> str:
 def _layout_hint(model: keras.Model, tensors: Tensors, naming: Naming | None) -> str:
     """That the file's layout isn't the model's, if so."""
     variables = {variable.path: variable for variable in model.weights}
-    ours, theirs = _layout(variables), naming.layout if naming else _layout(tensors)
+    ours, theirs = _layout(variables), naming.origin if naming else _layout(tensors)
     if None in (ours, theirs) or ours == theirs:
         return ""
     return f" The file is of layout {theirs!r}, the model is of layout {ours!r}."

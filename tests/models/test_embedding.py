@@ -24,8 +24,15 @@ def test_convnet_gives_four_named_taps():
     }
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_contract(backbone, tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "eagerly"),
+    [
+        *((backbone, backbone != "convnet") for backbone in BACKBONES),
+        # Tracing a graph of all its layers takes most of the time.
+        pytest.param("inception_bn", False, marks=pytest.mark.slow),
+    ],
+)
+def test_contract(backbone, eagerly, tmp_path):
     """Every backbone: unit rows a level, one training step, saved and loaded with equal outputs."""
     keras.utils.set_random_seed(0)
     sides = {"inception_bn": (96, 80, 3)}.get(backbone)
@@ -38,7 +45,12 @@ def test_contract(backbone, tmp_path):
         assert embedding.shape == (6, 16)
         assert embedding.dtype == "float32"
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
-    model.compile("sgd", {level: rll_tf.RankedListLoss() for level in embeddings}, jit_compile=False)
+    model.compile(
+        "sgd",
+        {level: rll_tf.RankedListLoss() for level in embeddings},
+        jit_compile=False,
+        run_eagerly=eagerly,
+    )
     before = [weights.numpy() for weights in model.trainable_weights]
     model.fit(inputs, dict.fromkeys(embeddings, labels), batch_size=6, verbose=0)
     changed = [not np.array_equal(a, b) for a, b in zip(before, model.trainable_weights, strict=True)]

@@ -16,11 +16,10 @@ class Naming:
     """One origin's names.
 
     Args:
-        origin: what the weights come from.
+        origin: what the weights come from; also the layout that such files are of.
         tensors: a layer's name in Caffe, and whether batch norm follows it -> what for -> the tensor's name.
         ignored: whether a tensor has nothing to do with embeddings: of a classifier, a counter.
         has_heads: whether such files hold the auxiliary heads.
-        layout: the layout that such files are of.
         mean: of each channel, blue, green and red, that was subtracted from pixels of 0 to 255.
     """
 
@@ -28,7 +27,6 @@ class Naming:
     tensors: Callable[[str, bool], dict[str, str]]
     ignored: Callable[[str], bool]
     has_heads: bool
-    layout: str
     mean: tuple[float, float, float]
 
 
@@ -59,7 +57,6 @@ CAFFE = Naming(
     tensors=_caffe,
     ignored=lambda name: name.rpartition("/")[0].endswith("classifier"),
     has_heads=True,
-    layout="caffe",
     mean=(104.0, 117.0, 123.0),
 )
 PYTORCH = Naming(
@@ -67,7 +64,6 @@ PYTORCH = Naming(
     tensors=_pytorch,
     ignored=lambda name: name.startswith("last_linear.") or name.endswith(".num_batches_tracked"),
     has_heads=False,
-    layout="pytorch",
     mean=(104.0, 117.0, 128.0),
 )
 
