@@ -186,8 +186,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     one. With `trainable = False` it is frozen: the moving statistics are used in training too, and stay.
     Half-precision input is normalised with float32 statistics, scale and offset.
 
-    Caffe's moving average keeps 0.999 by default, the PyTorch port's 0.9, as here: it forgets where it began
-    within a short run.
+    Momentum is the PyTorch port's, not Caffe's 0.999, which doesn't forget its start within a short run.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -201,13 +200,9 @@ class BatchNorm(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         features = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
         moving = {} if training else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
+        scale, offset = self.gamma.value, self.beta.value
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            features,
-            self.gamma.value,
-            self.beta.value,
-            **moving,
-            epsilon=self.epsilon,
-            is_training=bool(training),
+            features, scale, offset, **moving, epsilon=self.epsilon, is_training=bool(training)
         )
         if training:
             for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import keras
 
-from rll_tf.models.backbone import Backbone
+from rll_tf.models.backbone import Backbone, embedding_layer
 from rll_tf.models.caffe_layers import (
     AveragePooling,
     BatchNorm,
@@ -225,11 +225,7 @@ def _head(level: str, features: keras.KerasTensor, embedding_dim: int) -> keras.
             features
         )
         features = _norm_relu(features, dense)
-    # Caffe's "xavier": uniform within ±sqrt(3 / fan_in).
-    xavier = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
-    return keras.layers.Dense(
-        embedding_dim, use_bias=False, kernel_initializer=xavier, name=keras_name(head.embedding)
-    )(features)
+    return embedding_layer(keras_name(head.embedding), features, embedding_dim)
 
 
 INCEPTION_BN = Backbone(

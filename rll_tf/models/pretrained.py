@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from rll_tf.models.embedding import BACKBONES
-from rll_tf.models.inception_bn import HEADS, keras_name, weighted_layers
+from rll_tf.models.inception_bn import keras_name, weighted_layers
 from rll_tf.models.weights.array_file import read_npz, read_safetensors
 from rll_tf.models.weights.caffe_file import read_caffe
 from rll_tf.models.weights.keras_file import read_keras
@@ -202,8 +202,7 @@ def _alternating(missing: Iterable[str], extra: Iterable[str]) -> list[str]:
 
 def _trunk_hint(missing: Sequence[str], mistakes: Sequence[str]) -> str:
     """Advice for a file that lacks the low and mid heads, and nothing else."""
-    heads = tuple(keras_name(part) for head in HEADS.values() for part in (head.conv, head.dense) if part)
-    if len(missing) < len(mistakes) or not all(keras_name(name).startswith(heads) for name in missing):
+    if len(missing) < len(mistakes) or not all(name.startswith(("loss1", "loss2")) for name in missing):
         return ""
     return ' The file lacks only heads: levels=["high"] needs none of them.'
 

@@ -48,15 +48,6 @@ def test_any_input_size(shape, layout, sides, channels):
     assert [taps[tap].shape[3] for tap in taps] == [576, channels, 1024]
 
 
-def test_oblong_input_gives_embeddings():
-    """Height and width need not be equal; heads read taps smaller than their window."""
-    embeddings = embedding_model("inception_bn", embedding_dim=8, input_shape=(75, 100, 3))(
-        np.random.default_rng(0).normal(0, 50, [2, 75, 100, 3])
-    )
-    for embedding in embeddings.values():
-        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
-
-
 def test_a_low_only_model_ends_at_3c():
     """Nothing of 4a or later, nor of the other heads."""
     names = {layer.name for layer in embedding_model("inception_bn", ["low"], input_shape=(75, 75, 3)).layers}
