@@ -46,7 +46,7 @@ def peer_steps(pictures: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[
         loss = sum(_loss(embedding, same) for embedding in _embed(network, batch).values())
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     def inference() -> np.ndarray:
         network.eval()

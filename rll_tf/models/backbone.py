@@ -30,3 +30,9 @@ class Backbone:
     embedding_dim: int
     layouts: tuple[str, ...] = ()
     new_layers: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+
+def embedding_layer(name: str, features: keras.KerasTensor, embedding_dim: int) -> keras.KerasTensor:
+    """A new bias-free dense layer, with Caffe's "xavier" weights: uniform within ±sqrt(3 / fan_in)."""
+    xavier = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+    return keras.layers.Dense(embedding_dim, use_bias=False, kernel_initializer=xavier, name=name)(features)

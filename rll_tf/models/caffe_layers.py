@@ -11,12 +11,6 @@ import tensorflow as tf
 PACKAGE = "rll_tf"
 
 
-def conv_pads(size: int, kernel: int, stride: int, pad: int) -> tuple[int, int]:
-    """Caffe's convolution pads both ends alike and rounds down; what no window reaches is dropped."""
-    windows = (size + 2 * pad - kernel) // stride + 1
-    return pad, (windows - 1) * stride + kernel - size - pad
-
-
 def pool_pads(size: int, kernel: int, stride: int, pad: int) -> tuple[int, int]:
     """Caffe's pooling rounds up: the last window may hang over the far end, but must begin before it."""
     windows = max(0, -(-(size + 2 * pad - kernel) // stride)) + 1
@@ -30,6 +24,12 @@ def pool_counts(size: int, kernel: int, stride: int, pad: int) -> np.ndarray:
     near, far = pool_pads(size, kernel, stride, pad)
     first = np.arange(0, size + near + far - kernel + 1, stride) - pad
     return np.minimum(first + kernel, size + pad) - first
+
+
+def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """What TensorFlow's padding `SAME` puts on both ends."""
+    total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    return total // 2, total - total // 2
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -82,21 +82,16 @@ class Convolution(Kernel):
         super().__init__(filters, kernel_px, **kwargs)
         self.stride, self.pad = stride, pad
 
-    def _pads(self, shape: tuple[int | None, ...]) -> list[tuple[int, int]]:
-        return [conv_pads(size, self.kernel_px, self.stride, self.pad) for size in _sides(shape, self.name)]
-
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolve."""
-        pads = self._pads(inputs.shape)
-        # The far pad is negative where the stride skips the last pixels.
-        padding: Any = _tf_padding(inputs.shape, pads, self.kernel_px, self.stride)
-        if padding is None:
-            padding = [[0, 0], *([max(0, end) for end in pad] for pad in pads), [0, 0]]
+        both_ends = [self.pad, self.pad]
+        padding = [[0, 0], both_ends, both_ends, [0, 0]]
         return tf.nn.conv2d(inputs, keras.ops.convert_to_tensor(self.kernel), self.stride, padding)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """[B, h', w', filters]."""
-        sides = _windows(input_shape, self._pads(input_shape), self.kernel_px, self.stride)
+        padded = [size + 2 * self.pad for size in _sides(input_shape, self.name)]
+        sides = [(size - self.kernel_px) // self.stride + 1 for size in padded]
         return (input_shape[0], *sides, self.filters)
 
     def get_config(self) -> dict[str, Any]:
@@ -133,14 +128,15 @@ class _Pooling(keras.layers.Layer):
         self.pad = (pad, pad) if isinstance(pad, int) else tuple(pad)
 
     def _pads(self, shape: tuple[int | None, ...]) -> list[tuple[int, int]]:
-        return [
-            pool_pads(size, self.kernel_px, self.stride, pad)
-            for size, pad in zip(_sides(shape, self.name), self.pad, strict=True)
-        ]
+        """Before and after each side."""
+        sides = zip(_sides(shape, self.name), self.pad, strict=True)
+        return [pool_pads(size, self.kernel_px, self.stride, pad) for size, pad in sides]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """[B, h', w', channels]."""
-        sides = _windows(input_shape, self._pads(input_shape), self.kernel_px, self.stride)
+        sides = []
+        for size, pads in zip(_sides(input_shape, self.name), self._pads(input_shape), strict=True):
+            sides.append((size + sum(pads) - self.kernel_px) // self.stride + 1)
         return (input_shape[0], *sides, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
@@ -151,18 +147,16 @@ class _Pooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class MaxPooling(_Pooling):
-    """The largest value in each window; padding never wins."""
+    """The largest value in each window; padding is never the largest."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pool."""
         pads = self._pads(inputs.shape)
-        padding = _tf_padding(inputs.shape, pads, self.kernel_px, self.stride)
-        if padding is None:
-            # XLA has no pooling with explicit padding.
-            lowest = tf.constant(-np.inf, inputs.dtype)
-            inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)], constant_values=lowest)
-            padding = "VALID"
-        return tf.nn.max_pool2d(inputs, self.kernel_px, self.stride, padding)
+        if pads == [same_pads(size, self.kernel_px, self.stride) for size in inputs.shape[1:3]]:
+            return tf.nn.max_pool2d(inputs, self.kernel_px, self.stride, "SAME")
+        # XLA has no pooling with explicit padding.
+        padded = tf.pad(inputs, [(0, 0), *pads, (0, 0)], constant_values=tf.constant(-np.inf, inputs.dtype))
+        return tf.nn.max_pool2d(padded, self.kernel_px, self.stride, "VALID")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -175,20 +169,13 @@ class AveragePooling(_Pooling):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pool."""
-        dtype, inputs = inputs.dtype, tf.cast(inputs, tf.float32)
-        pads = self._pads(inputs.shape)
-        counts = np.outer(
-            *(
-                pool_counts(size, self.kernel_px, self.stride, pad)
-                for size, pad in zip(inputs.shape[1:3], self.pad, strict=True)
-            )
-        )
-        if any(sum(pad) for pad in pads):
-            inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)])
-        means = tf.nn.avg_pool2d(inputs, self.kernel_px, self.stride, "VALID")
+        sides = zip(inputs.shape[1:3], self.pad, strict=True)
+        counts = np.outer(*(pool_counts(size, self.kernel_px, self.stride, pad) for size, pad in sides))
+        padded = tf.pad(tf.cast(inputs, tf.float32), [(0, 0), *self._pads(inputs.shape), (0, 0)])
+        means = tf.nn.avg_pool2d(padded, self.kernel_px, self.stride, "VALID")
         if (counts != self.kernel_px**2).any():
-            means *= tf.constant(self.kernel_px**2 / counts[..., None], means.dtype)
-        return tf.cast(means, dtype)
+            means *= tf.constant(self.kernel_px**2 / counts[..., None], tf.float32)
+        return tf.cast(means, inputs.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -199,8 +186,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     one. With `trainable = False` it is frozen: the moving statistics are used in training too, and stay.
     Half-precision input is normalised with float32 statistics, scale and offset.
 
-    Caffe's moving average keeps 0.999 by default, the PyTorch port's 0.9, as here: it forgets where it began
-    within a short run.
+    Momentum is the PyTorch port's, not Caffe's 0.999, which doesn't forget its start within a short run.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -214,13 +200,9 @@ class BatchNorm(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         features = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
         moving = {} if training else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
+        scale, offset = self.gamma.value, self.beta.value
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            features,
-            self.gamma.value,
-            self.beta.value,
-            **moving,
-            epsilon=self.epsilon,
-            is_training=bool(training),
+            features, scale, offset, **moving, epsilon=self.epsilon, is_training=bool(training)
         )
         if training:
             for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -244,23 +226,3 @@ def _sides(shape: tuple[int | None, ...], name: str) -> tuple[int, int]:
     if height is None or width is None:
         raise ValueError(f"{name} needs an input of known height and width; got shape {tuple(shape)}")
     return height, width
-
-
-def _windows(
-    shape: tuple[int | None, ...], pads: list[tuple[int, int]], kernel: int, stride: int
-) -> list[int]:
-    sides = zip(_sides(shape, "pooling"), pads, strict=True)
-    return [(size + near + far - kernel) // stride + 1 for size, (near, far) in sides]
-
-
-def _tf_padding(
-    shape: tuple[int | None, ...], pads: list[tuple[int, int]], kernel: int, stride: int
-) -> str | None:
-    """The name of TensorFlow's padding that equals `pads`, if one does."""
-    if all(near == 0 and far <= 0 for near, far in pads):
-        return "VALID"
-    same = []
-    for size in _sides(shape, "padding"):
-        total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-        same.append((total // 2, total - total // 2))
-    return "SAME" if same == pads else None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import keras
 
-from rll_tf.models.backbone import Backbone
+from rll_tf.models.backbone import Backbone, embedding_layer
 from rll_tf.models.caffe_layers import (
     AveragePooling,
     BatchNorm,
@@ -103,7 +103,7 @@ HEAD_CHANNELS, HEAD_UNITS = 128, 1024
 def inception_bn(input_shape: tuple[int, int, int] = (227, 227, 3), layout: str = "caffe") -> keras.Model:
     """The trunk, with random weights.
 
-    Pictures are BGR, 0 to 255, less the mean of the weights' origin, which `load_pretrained` tells.
+    Pictures are BGR, 0 to 255, less the mean of the weights' origin, which `load_pretrained` returns.
 
     Args:
         input_shape: (height, width, channels), each side at least 75 px.
@@ -225,11 +225,7 @@ def _head(level: str, features: keras.KerasTensor, embedding_dim: int) -> keras.
             features
         )
         features = _norm_relu(features, dense)
-    # Caffe's "xavier": uniform within ±sqrt(3 / fan_in).
-    xavier = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
-    return keras.layers.Dense(
-        embedding_dim, use_bias=False, kernel_initializer=xavier, name=keras_name(head.embedding)
-    )(features)
+    return embedding_layer(keras_name(head.embedding), features, embedding_dim)
 
 
 INCEPTION_BN = Backbone(

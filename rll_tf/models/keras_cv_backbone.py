@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from rll_tf.models.backbone import Backbone
+from rll_tf.models.backbone import Backbone, embedding_layer
 
 PREFIX = "keras_cv:"
 LEVELS = ("low", "mid", "high")
@@ -94,7 +94,4 @@ def _trunk(kind: Any, preset: str, address: str, input_shape: tuple[int, int, in
 def _head(level: str, features: keras.KerasTensor, embedding_dim: int) -> keras.KerasTensor:
     """Global average pooling, then a new bias-free dense layer: [B, h, w, c] -> [B, embedding_dim]."""
     features = keras.layers.GlobalAveragePooling2D(name=f"{level}_pool")(features)
-    xavier = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
-    return keras.layers.Dense(
-        embedding_dim, use_bias=False, kernel_initializer=xavier, name=f"{level}_dense"
-    )(features)
+    return embedding_layer(f"{level}_dense", features, embedding_dim)

@@ -161,8 +161,8 @@ def write_pth(file, tensors, legacy=False, content=None):
         archive.writestr("archive/version", b"3\n")
 
 
-def pickled_state_dict(tensors, shape=None, strides=None):
-    """The pickle of a state dict; `shape` and `strides` replace every tensor's own."""
+def pickled_state_dict(tensors, shape=None, strides=None, offset=0):
+    """The pickle of a state dict; `shape`, `strides` and `offset` replace every tensor's own."""
     ordered_dict = b"ccollections\nOrderedDict\n)R"
     out = io.BytesIO()
     out.write(b"\x80\x02" + ordered_dict + b"(")
@@ -175,7 +175,7 @@ def pickled_state_dict(tensors, shape=None, strides=None):
         jumps = [step // array.itemsize for step in steps] if strides is None else strides
         out.write(_text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(")
         out.write(b"(" + _text("storage") + b"ctorch\n" + storage + b"\n" + _text(str(key)) + _text("cpu"))
-        out.write(_number(array.size) + b"tQ" + _number(0))
+        out.write(_number(array.size) + b"tQ" + _number(offset))
         for numbers in (sides, jumps):
             out.write(b"(" + b"".join(map(_number, numbers)) + b"t")
         out.write(b"\x89" + ordered_dict + b"tR")

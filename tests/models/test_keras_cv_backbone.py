@@ -47,8 +47,8 @@ def toy(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_cv", types.SimpleNamespace(models=models))
 
 
-@pytest.fixture
-def preset(tmp_path):
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
     """A small EfficientNetV2 of KerasCV's own, with layers of its own, in the layout of its presets."""
     keras_cv = pytest.importorskip("keras_cv", reason="keras-cv is not installed: make test-all")
     backbone = keras_cv.models.EfficientNetV2Backbone(
@@ -65,8 +65,7 @@ def preset(tmp_path):
         stackwise_strides=[1, 2, 2, 2, 1, 2],
         stackwise_conv_types=["fused"] * 3 + ["unfused"] * 3,
     )
-    folder = tmp_path / "preset"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("preset")
     config = keras.saving.serialize_keras_object(backbone) | {"weights": "model.weights.h5"}
     (folder / "config.json").write_text(json.dumps(config))
     backbone.save_weights(folder / "model.weights.h5")
@@ -89,7 +88,7 @@ def test_the_last_three_pyramid_levels_are_the_taps():
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_preset_that_is_not_to_be_had_is_one_line():
+def test_a_preset_that_cannot_be_loaded_is_one_line():
     """An unknown name, with those most like it; a known one that can't be fetched."""
     with pytest.raises(ValueError, match=r"no backbone preset 'tox', and .*; it has for example toy$"):
         embedding_model("keras_cv:tox")
@@ -99,7 +98,7 @@ def test_a_preset_that_is_not_to_be_had_is_one_line():
         embedding_model("keras_cv:gone")
 
 
-def test_without_keras_cv_the_error_tells_what_to_install(monkeypatch):
+def test_without_keras_cv_the_error_says_what_to_install(monkeypatch):
     """It is an optional extra."""
     monkeypatch.setitem(sys.modules, "keras_cv", None)
     with pytest.raises(
@@ -119,34 +118,34 @@ def test_a_real_preset(preset):
 
 
 def test_a_real_name_leads_to_kaggle(preset, monkeypatch):
-    """`resnet18_v2` is asked for at KerasCV's address for it."""
+    """`resnet18_v2` is downloaded from KerasCV's address for it."""
     kagglehub = pytest.importorskip("kagglehub", reason="it comes with keras-cv")
-    asked = []
+    requests = []
 
     def download(handle, path):
-        asked.append((handle, path))
+        requests.append((handle, path))
         return str(preset[0] / path)
 
     monkeypatch.setattr(kagglehub, "model_download", download)
     embedding_model("keras_cv:resnet18_v2", ["low"], 8, input_shape=(64, 64, 3))
-    assert {path for _, path in asked} == {"config.json", "model.weights.h5"}
-    assert all(handle.startswith("keras/resnetv2/keras/resnet18_v2") for handle, _ in asked)
+    assert {path for _, path in requests} == {"config.json", "model.weights.h5"}
+    assert all(handle.startswith("keras/resnetv2/keras/resnet18_v2") for handle, _ in requests)
 
 
-def test_a_backbone_without_a_pyramid_is_refused(preset):
+def test_a_backbone_without_a_pyramid_is_refused(tmp_path):
     """Such as VGG16, whose levels KerasCV doesn't name."""
-    keras_cv = sys.modules["keras_cv"]
+    keras_cv = pytest.importorskip("keras_cv", reason="keras-cv is not installed: make test-all")
     vgg = keras_cv.models.VGG16Backbone(
         include_rescaling=False, include_top=False, input_shape=(None, None, 3)
     )
     config = keras.saving.serialize_keras_object(vgg) | {"weights": None}
-    (preset[0] / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="has 0 pyramid levels; low, mid and high need three"):
-        embedding_model(f"keras_cv:{preset[0]}", input_shape=(64, 64, 3))
+        embedding_model(f"keras_cv:{tmp_path}", input_shape=(64, 64, 3))
 
 
 @pytest.mark.slow
-def test_a_run_is_trained_judged_and_exported(preset, tmp_path):
+def test_a_run_is_trained_evaluated_and_exported(preset, tmp_path):
     """Each command is a process of its own, which must know KerasCV's layers."""
     write_pictures(tmp_path / "pictures")
     settings = {

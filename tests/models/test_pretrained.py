@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from rll_tf.models import embedding_model, inception_bn, load_pretrained
+from rll_tf.models import embedding_model, load_pretrained
 from rll_tf.models.inception_bn import weighted_layers
 from rll_tf.models.weights.naming import CAFFE, PYTORCH
 from tests.models import reference
@@ -27,6 +27,21 @@ def low():
 def fresh(low):
     """Its weights before any loading."""
     return [weight.numpy() for weight in low.weights]
+
+
+@pytest.fixture(scope="module")
+def other(low):
+    """A second model of the same layers."""
+    return keras.models.clone_model(low)
+
+
+@pytest.fixture(scope="module")
+def high():
+    """The trunk and the high head, in each layout."""
+    return {
+        layout: embedding_model("inception_bn", ["high"], 8, layout=layout, input_shape=(75, 75, 3))
+        for layout in ("caffe", "pytorch")
+    }
 
 
 @pytest.fixture
@@ -48,8 +63,8 @@ def tensors_of(model, naming):
         names = naming.tensors(name, has_norm)
         *sides, inputs, outputs = layer.kernel.shape
         tensors[names.pop("kernel")] = rng.normal(size=(outputs, inputs, *sides)).astype(np.float32)
-        if naming is CAFFE or not has_norm:
-            del names["bias"]
+        if naming is CAFFE:
+            names.pop("bias", None)
         for role, tensor in names.items():
             size = 1 if role == "factor" else outputs
             tensors[tensor] = rng.uniform(1, 2, size).astype(np.float32)
@@ -75,6 +90,16 @@ def write(file, tensors):
     else:
         np.savez(file, **tensors)
     return file
+
+
+def save(model, file):
+    """Write a model's own weights in the format that the file's name asks for."""
+    if file.suffix == ".npz":
+        np.savez(file, **{weight.path: weight for weight in model.weights})
+    elif file.suffix == ".keras":
+        model.save(file)
+    else:
+        model.save_weights(file)
 
 
 def assert_unchanged(model, fresh):
@@ -157,29 +182,25 @@ def test_every_tensor_is_accounted_for(suffix, change, message, model, fresh, tm
     assert_unchanged(model, fresh)
 
 
-def test_the_wrong_layout_is_named(tmp_path):
+def test_the_wrong_layout_is_named(high, tmp_path):
     """A file of the port for a model of the caffe layout."""
-    levels, shape = ["high"], (75, 75, 3)
-    theirs = embedding_model("inception_bn", levels, 8, layout="pytorch", input_shape=shape)
-    file = write(tmp_path / "bn_inception.pth", tensors_of(theirs, PYTORCH))
+    file = write(tmp_path / "bn_inception.pth", tensors_of(high["pytorch"], PYTORCH))
     message = (
         r"4c_pool_proj.weight must have shape \(96,.* of layout 'pytorch', the model is of layout 'caffe'"
     )
     with pytest.raises(ValueError, match=message):
-        load_pretrained(embedding_model("inception_bn", levels, 8, input_shape=shape), file)
+        load_pretrained(high["caffe"], file)
 
 
 @pytest.mark.parametrize(
     "name", ["new.caffemodel", "new.pth", "old.pth", "a.npz", "a.safetensors", "a.keras", "a.weights.h5"]
 )
-@pytest.mark.parametrize("share", [0, 0.0001, 0.3, 0.999])
+@pytest.mark.parametrize("share", [0, 0.0001, 0.999])
 def test_a_truncated_file_is_refused(name, share, model, fresh, tmp_path):
     """Wherever it breaks off, the error names the file, and no weight is set."""
     file = tmp_path / name
-    if "keras" in name:
-        model.save(file)
-    elif "h5" in name:
-        model.save_weights(file)
+    if name in ("a.keras", "a.weights.h5"):
+        save(model, file)
     else:
         write(file, tensors_of(model, CAFFE if "caffe" in name else PYTORCH))
     content = file.read_bytes()
@@ -199,17 +220,17 @@ class Hostile:
         return (exec, (f"open({str(self.file)!r}, 'w').close()",))
 
 
-@pytest.mark.parametrize("place", ["zip", "legacy", "npz"])
-def test_a_pickle_that_runs_code_is_refused(place, model, fresh, tmp_path):
-    """The error tells what it asked for; nothing is run."""
-    proof, file = tmp_path / "proof", tmp_path / ("a.npz" if place == "npz" else "a.pth")
+@pytest.mark.parametrize("name", ["new.pth", "old.pth", "a.npz"])
+def test_a_pickle_that_runs_code_is_refused(name, model, fresh, tmp_path):
+    """The error names what it needs; nothing is run."""
+    proof, file = tmp_path / "proof", tmp_path / name
     hostile = {"conv1_7x7_s2.weight": Hostile(proof)}
-    if place == "npz":
+    if name == "a.npz":
         np.savez(file, **{"conv1_7x7_s2.weight": np.array([hostile], object)})
-        message = "a.npz must be .* plain arrays of real numbers: conv1_7x7_s2.weight.npy has dtype object"
+        message = "a.npz must be .* plain arrays: Object arrays cannot be loaded"
     else:
-        message = r"asks for __builtin__\.exec, .* nothing of it was run"
-        reference.write_pth(file, {}, legacy=place == "legacy", content=pickle.dumps(hostile, 2))
+        message = r"it names __builtin__\.exec, .* nothing of it was run"
+        reference.write_pth(file, {}, legacy=name == "old.pth", content=pickle.dumps(hostile, 2))
     with pytest.raises(ValueError, match=message):
         load_pretrained(model, file)
     assert not proof.exists()
@@ -217,20 +238,15 @@ def test_a_pickle_that_runs_code_is_refused(place, model, fresh, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "strides", "message"),
-    [
-        ((2, 3), (3, 1), "reaches beyond"),
-        ((10**12,), (1,), "reaches beyond"),
-        ((2,), (-1,), "has shape"),
-    ],
+    ("shape", "strides", "offset"),
+    [((2, 3), (3, 1), 0), ((10**12,), (1,), 0), ((2,), (-1,), 0), ((2,), (1,), 4), ((2,), (1,), -1)],
 )
-def test_a_tensor_stays_within_its_storage(shape, strides, message, model, tmp_path):
+def test_a_tensor_stays_within_its_storage(shape, strides, offset, model, tmp_path):
     """A file can't have memory read that isn't its own, nor more made than it holds."""
-    file = tmp_path / "a.pth"
-    array = np.zeros(5, np.float32)
-    content = reference.pickled_state_dict({"conv1_7x7_s2.weight": array}, shape, strides)
+    file, array = tmp_path / "a.pth", np.zeros(5, np.float32)
+    content = reference.pickled_state_dict({"conv1_7x7_s2.weight": array}, shape, strides, offset)
     reference.write_pth(file, {"a": array}, content=content)
-    with pytest.raises(ValueError, match=f"conv1_7x7_s2.weight: .*{message}"):
+    with pytest.raises(ValueError, match=r"a\.pth is not .*: conv1_7x7_s2.weight of shape "):
         load_pretrained(model, file)
 
 
@@ -259,7 +275,7 @@ def test_a_tensor_may_repeat_its_numbers(model, tmp_path):
 def test_a_pickle_leaves_no_mark_on_the_next(build, model, tmp_path):
     """The opcode BUILD may not change what stands for PyTorch's names."""
     reference.write_pth(tmp_path / "poison.pth", {}, content=b"\x80\x02" + build)
-    with pytest.raises(ValueError, match=r"poison\.pth is not .*: it changes an object of PyTorch's"):
+    with pytest.raises(ValueError, match=r"poison\.pth is not a PyTorch file of tensors"):
         load_pretrained(model, tmp_path / "poison.pth")
     tensors = tensors_of(model, PYTORCH)
     load_pretrained(model, write(tmp_path / "good.pth", tensors))
@@ -316,7 +332,7 @@ def test_a_renamed_layer_is_seen(model, tmp_path):
         load_pretrained(model, write(tmp_path / "a.pth", renamed))
 
 
-def test_a_trunk_alone_is_told_what_fits(model, tmp_path):
+def test_the_error_for_a_trunk_alone_says_what_fits(model, tmp_path):
     """A .caffemodel without auxiliary heads serves the high level."""
     tensors = {name: array for name, array in tensors_of(model, CAFFE).items() if "loss" not in name}
     with pytest.raises(ValueError, match=r'lacks only heads: levels=\["high"\] needs none of them'):
@@ -324,14 +340,13 @@ def test_a_trunk_alone_is_told_what_fits(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.caffemodel", "a.pth", "a.safetensors", "a.npz", "k.npz", "k.keras"])
-def test_numbers_that_are_not_finite_are_refused(name, model, fresh, tmp_path):
+def test_numbers_that_are_not_finite_are_refused(name, model, fresh, other, tmp_path):
     """The tensor is named; no weight is set."""
     bad, file = np.array([np.nan, np.inf]), tmp_path / name
     if name.startswith("k"):
-        source, tensor = keras.models.clone_model(model), "conv2_3x3_bn/gamma"
-        gamma = source.get_layer("conv2_3x3_bn").gamma
-        gamma.assign(np.concatenate([bad, np.ones(190)]))
-        source.save(file) if name == "k.keras" else write(file, {w.path: w.numpy() for w in source.weights})
+        tensor = "conv2_3x3_bn/gamma"
+        other.get_layer("conv2_3x3_bn").gamma.assign(np.concatenate([bad, np.ones(190)]))
+        save(other, file)
     else:
         tensors = tensors_of(model, CAFFE if name == "a.caffemodel" else PYTORCH)
         tensor = "conv2/3x3/bn/sc/0" if name == "a.caffemodel" else "conv2_3x3_bn.weight"
@@ -344,21 +359,19 @@ def test_numbers_that_are_not_finite_are_refused(name, model, fresh, tmp_path):
     assert_unchanged(model, fresh)
 
 
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("npy", "not a zip file"),
-        ("damaged", "Error -3|Bad CRC|[Ii]nvalid"),
-        ("huge", r"conv1/7x7_s2/0.npy of shape \(1000000000000000,\) and dtype float32 has 0 bytes"),
-        ("text", "conv1/7x7_s2/0 is not a .npy file"),
-        ("strings", "conv1/7x7_s2/0.npy has dtype <U1"),
-        ("complex", "conv1/7x7_s2/0.npy has dtype complex128"),
-        ("objects", "conv1/7x7_s2/0.npy has dtype object"),
-    ],
-)
-def test_a_bad_npz_is_refused(what, message, model, tmp_path):
-    """One error names the file, what must hold and which entry doesn't."""
-    file, name = tmp_path / "a.npz", "conv1/7x7_s2/0"
+@pytest.mark.parametrize("value", ["a", 1j])
+def test_only_real_numbers_are_accepted(value, model, tmp_path):
+    """The error names the file, the tensor and its dtype."""
+    file = tmp_path / "a.npz"
+    np.savez(file, **{"conv1/7x7_s2/0": np.array([value])})
+    with pytest.raises(ValueError, match=r"a\.npz .*: conv1/7x7_s2/0 must hold real numbers; got dtype"):
+        load_pretrained(model, file)
+
+
+@pytest.mark.parametrize("what", ["npy", "damaged", "huge"])
+def test_a_bad_npz_is_refused(what, model, tmp_path):
+    """An array alone, damaged numbers, and a header that states more numbers than there are."""
+    file = tmp_path / "a.npz"
     if what == "npy":
         with file.open("wb") as stream:
             np.save(stream, np.ones(3))
@@ -367,19 +380,13 @@ def test_a_bad_npz_is_refused(what, message, model, tmp_path):
         content = bytearray(file.read_bytes())
         content[60:100] = bytes(byte ^ 0xA5 for byte in content[60:100])
         file.write_bytes(content)
-    elif what == "huge":
+    else:
         header = io.BytesIO()
         about = {"descr": "<f4", "fortran_order": False, "shape": (10**15,)}
         np.lib.format.write_array_header_1_0(header, about)
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(f"{name}.npy", header.getvalue())
-    elif what == "text":
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(name, "hello")
-    else:
-        kinds = {"strings": "a", "complex": 1j, "objects": None}
-        np.savez(file, **{name: np.array([kinds[what]])})
-    with pytest.raises(ValueError, match=rf"a\.npz must be a whole \.npz file of plain .*: .*({message})"):
+            archive.writestr("conv1/7x7_s2/0.npy", header.getvalue())
+    with pytest.raises(ValueError, match=r"a\.npz must be a whole \.npz file of plain arrays"):
         load_pretrained(model, file)
 
 
@@ -407,19 +414,16 @@ def test_real_pytorch_files(model, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
 @pytest.mark.parametrize("backbone", ["convnet", "inception_bn"])
-def test_keras_weights(name, backbone, model, tmp_path):
+def test_keras_weights(name, backbone, model, other, tmp_path):
     """A Keras model's own weights, of any backbone; they don't tell the preprocessing."""
-    target = model if backbone == "inception_bn" else embedding_model(backbone, embedding_dim=8)
+    if backbone == "inception_bn":
+        source, target = other, model
+    else:
+        source, target = (embedding_model(backbone, embedding_dim=8) for _ in range(2))
     wanted = [np.full(weight.shape, number, np.float32) for number, weight in enumerate(target.weights)]
-    source = keras.models.clone_model(target)
     source.set_weights(wanted)
     file = tmp_path / name
-    if name.endswith(".npz"):
-        np.savez(file, **{weight.path: weight for weight in source.weights})
-    elif name.endswith(".keras"):
-        source.save(file)
-    else:
-        source.save_weights(file)
+    save(source, file)
     result = load_pretrained(target, file)
     assert (result.origin, result.mean, result.new_layers) == ("keras", None, ())
     assert_unchanged(target, wanted)
@@ -428,24 +432,17 @@ def test_keras_weights(name, backbone, model, tmp_path):
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
 def test_keras_weights_of_another_model_are_refused(name, model, fresh, tmp_path):
     """Each has its message, and no weight is set."""
-    other = embedding_model("convnet", embedding_dim=8)
     file = tmp_path / name
-    if name.endswith(".npz"):
-        np.savez(file, **{weight.path: weight for weight in other.weights})
-    elif name.endswith(".keras"):
-        other.save(file)
-    else:
-        other.save_weights(file)
+    save(embedding_model("convnet", embedding_dim=8), file)
     with pytest.raises(ValueError, match=f"{name} doesn't fit the model"):
         load_pretrained(model, file)
     assert_unchanged(model, fresh)
 
 
-def test_the_architecture_of_a_keras_file_is_not_read(model, tmp_path):
+def test_the_architecture_of_a_keras_file_is_not_read(model, other, tmp_path):
     """Nothing in it can run, whatever Keras's version; the weights are read all the same."""
-    source = keras.models.clone_model(model)
-    source.set_weights([np.full(weight.shape, 2, np.float32) for weight in source.weights])
-    source.save(tmp_path / "good.keras")
+    other.set_weights([np.full(weight.shape, 2, np.float32) for weight in other.weights])
+    other.save(tmp_path / "good.keras")
     with zipfile.ZipFile(tmp_path / "good.keras") as old, zipfile.ZipFile(tmp_path / "a.keras", "w") as new:
         new.writestr("config.json", '{"module": "builtins", "class_name": "exec", "config": "no JSON')
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
@@ -460,36 +457,34 @@ def test_a_lambda_layer_is_not_run(model, fresh, tmp_path):
     hostile = keras.layers.Lambda(eval(f"lambda x: (open({str(proof)!r}, 'w').close(), x)[1]"))
     keras.Model(inputs, keras.layers.Dense(2, name="dense")(hostile(inputs))).save(file)
     proof.unlink()
-    with pytest.raises(ValueError, match="dense/0 is not part of the model"):
+    with pytest.raises(ValueError, match="dense/0 is not part of the network"):
         load_pretrained(model, file)
     assert not proof.exists()
     assert_unchanged(model, fresh)
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
-def test_keras_files_of_another_layout(name, tmp_path):
+def test_keras_files_of_another_layout(name, high, tmp_path):
     """The tensor and both layouts are named."""
-    levels, shape, file = ["high"], (75, 75, 3), tmp_path / name
-    theirs = embedding_model("inception_bn", levels, 8, layout="pytorch", input_shape=shape)
-    theirs.save(file) if name == "a.keras" else theirs.save_weights(file)
+    file = tmp_path / name
+    save(high["pytorch"], file)
     message = (
         r"4c_pool_proj/kernel must have shape \(1, 1, 576, 96\); .* of layout 'pytorch', the model is of"
     )
     with pytest.raises(ValueError, match=message):
-        load_pretrained(embedding_model("inception_bn", levels, 8, input_shape=shape), file)
+        load_pretrained(high["caffe"], file)
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
-def test_a_layer_missing_from_a_keras_file_is_named(name, model, fresh, tmp_path):
+def test_a_layer_missing_from_a_keras_file_is_named(name, model, fresh, high, tmp_path):
     """Its variables are; other levels' are listed as unused."""
     file = tmp_path / name
-    trunk = inception_bn((75, 75, 3))
-    trunk.save(file) if name == "a.keras" else trunk.save_weights(file)
+    caffe = high["caffe"]
+    save(keras.Model(caffe.input, caffe.get_layer("inception_5b_output").output), file)
     with pytest.raises(ValueError, match=r'loss1_conv/kernel is missing; .*levels=\["high"\]'):
         load_pretrained(model, file)
     assert_unchanged(model, fresh)
-    high = embedding_model("inception_bn", ["high"], 8, input_shape=(75, 75, 3))
-    assert load_pretrained(high, file).new_layers == ("pool5_7x7_s1_fc",)
+    assert load_pretrained(caffe, file).new_layers == ("pool5_7x7_s1_fc",)
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
@@ -510,7 +505,7 @@ def test_layers_in_layers(name, tmp_path):
 
     source, target, file = make(), make(), tmp_path / name
     source.set_weights([np.full(w.shape, number, np.float32) for number, w in enumerate(source.weights)])
-    source.save(file) if name == "a.keras" else source.save_weights(file)
+    save(source, file)
     load_pretrained(target, file)
     assert_unchanged(target, source.get_weights())
 
@@ -523,9 +518,7 @@ def test_a_keras_file_holds_its_numbers_itself(model, tmp_path):
         group = content.create_group("layers/kernel/vars")
         group.attrs["name"] = "conv1_7x7_s2"
         group.create_dataset("0", shape=(64,), dtype="f4", external=[(str(secret), 0, 256)])
-    with pytest.raises(
-        ValueError, match=r"a\.weights\.h5 .*conv1_7x7_s2/kernel must lie in the file as a whole"
-    ):
+    with pytest.raises(ValueError, match=r"a\.weights\.h5 .*conv1_7x7_s2/0 must lie in the file as a whole"):
         load_pretrained(model, file)
 
 

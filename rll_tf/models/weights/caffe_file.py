@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def _net_class() -> Any:
 def read_caffe(file: Path) -> dict[str, np.ndarray]:
     """Read a network's blobs: `{"<layer>/<number of the blob>": its numbers}`.
 
-    Files of both ages are read: layers in field 100, or in field 2 with blobs of four dimensions each.
+    Both forms are read: layers in field 100, or in field 2 with blobs of four dimensions each.
 
     Raises:
         ValueError: the file is damaged, or no network with blobs.
@@ -81,11 +80,7 @@ def read_caffe(file: Path) -> dict[str, np.ndarray]:
 
 def _numbers(blob: Any) -> np.ndarray:
     data, dtype = (blob.double_data, "<f8") if blob.double_data else (blob.data, "<f4")
-    if blob.HasField("shape"):
-        shape = tuple(blob.shape.dim)
-    else:
-        # A matrix was stored as [1, 1, rows, columns] then.
-        shape = (blob.num, blob.channels, blob.height, blob.width)
-    if min(shape, default=0) < 0 or math.prod(shape) * np.dtype(dtype).itemsize != len(data):
-        raise ValueError(f"it has {len(data)} bytes of {dtype} numbers; its shape is {shape}")
+    # Without a shape, a matrix is stored as [1, 1, rows, columns].
+    old_shape = (blob.num, blob.channels, blob.height, blob.width)
+    shape = blob.shape.dim if blob.HasField("shape") else old_shape
     return np.frombuffer(data, dtype).reshape(shape)

@@ -13,7 +13,9 @@ import numpy as np
 
 # Where a `.keras` archive holds the variables; the architecture beside it may name any code, and isn't read.
 WEIGHTS = "model.weights.h5"
-# What a training checkpoint holds besides layers.
+# A layer's variables, numbered.
+VARIABLES = "vars"
+# What a checkpoint holds besides layers.
 OTHERS = {"optimizer", "metrics", "seed_generator"}
 
 
@@ -27,27 +29,23 @@ def read_keras(file: Path, model: keras.Model) -> dict[str, np.ndarray]:
         ValueError: the file is damaged or no such file.
     """
     paths = _paths(model)
+    content = file.read_bytes()
     try:
         if file.suffix == ".keras":
-            with zipfile.ZipFile(file) as archive:
-                stream = io.BytesIO(archive.read(WEIGHTS))
-        else:
-            stream = io.BytesIO(file.read_bytes())
-        tensors: dict[str, np.ndarray] = {}
-        with h5py.File(stream) as content:
-            for name, dataset in _datasets(content):
-                path = paths.get(name, name)
-                if path in tensors:
-                    raise ValueError(f"it has two variables {path}")
-                tensors[path] = _numbers(path, dataset)
+            content = zipfile.ZipFile(io.BytesIO(content)).read(WEIGHTS)
+        with h5py.File(io.BytesIO(content)) as groups:
+            return {
+                paths.get(name, name): _numbers(name, dataset)
+                for key in groups.keys() - OTHERS
+                for name, dataset in _datasets(groups[key])
+            }
     # What a damaged file ends in depends on where it is damaged.
     except Exception as error:
         raise ValueError(f"{file} is not a whole file of Keras's weights: {error}") from error
-    return tensors
 
 
 def _paths(model: keras.Model) -> dict[str, str]:
-    """`layer/number`, as in the file, with the layer around it if there is one -> the variable's path."""
+    """`layer/number` or `outermost layer/layer/number`, as in the file -> the variable's path."""
     paths: dict[str, str] = {}
     for outer in model.layers:
         for layer in outer._flatten_layers():
@@ -58,33 +56,20 @@ def _paths(model: keras.Model) -> dict[str, str]:
     return paths
 
 
-def _datasets(content: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Each variable of a layer, under its layers' names; groups are named after kinds (`conv2d_7`)."""
-    names: dict[str, str] = {}
-    groups: list[tuple[str, h5py.Group]] = []
-
-    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
-        owner, _, last = path.rpartition("/")
-        if last == "vars" and isinstance(item, h5py.Group) and not OTHERS & set(path.split("/")):
-            names[owner] = str(item.attrs.get("name", owner))
-            groups.append((owner, item))
-
-    content.visititems(visit)
-    for owner, group in groups:
-        outer = next((names[path] for path in _outwards(owner) if path in names), "")
-        name = names[owner] if outer in ("", names[owner]) else f"{outer}/{names[owner]}"
-        for number in group:
-            yield f"{name}/{number}", group[number]
+def _datasets(group: h5py.Group, outer: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+    """The variables in a group, named as in `_paths`; groups are named after kinds (`conv2d_7`)."""
+    if VARIABLES in group:
+        layer = str(group[VARIABLES].attrs["name"])
+        name = f"{outer}/{layer}" if outer else layer
+        yield from ((f"{name}/{number}", dataset) for number, dataset in group[VARIABLES].items())
+        outer = outer or layer
+    for key, inner in group.items():
+        if key != VARIABLES and isinstance(inner, h5py.Group):
+            yield from _datasets(inner, outer)
 
 
-def _outwards(owner: str) -> list[str]:
-    """The groups that a layer's group lies in, the outermost first, itself last."""
-    parts = owner.split("/")
-    return ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
-
-
-def _numbers(path: str, dataset: h5py.Dataset) -> np.ndarray:
-    # Keras stores numbers plainly. Other ways could claim more than the file holds, or name other files.
+def _numbers(name: str, dataset: h5py.Dataset) -> np.ndarray:
+    # Keras stores numbers plainly. Other ways may state more than the file holds, or refer to other files.
     if dataset.external or dataset.is_virtual or dataset.nbytes > dataset.id.get_storage_size():
-        raise ValueError(f"{path} must lie in the file as a whole array")
+        raise ValueError(f"{name} must lie in the file as a whole array")
     return dataset[()]

@@ -7,15 +7,8 @@ from collections.abc import Callable, Collection
 
 # What a layer's tensors are for. A convolution's bias is folded into the batch norm that follows it; Caffe's
 # stored statistics must be divided by the factor.
-KERNEL, BIAS, GAMMA, BETA, MEAN, VARIANCE, FACTOR = (
-    "kernel",
-    "bias",
-    "gamma",
-    "beta",
-    "moving_mean",
-    "moving_variance",
-    "factor",
-)
+KERNEL, BIAS, FACTOR = "kernel", "bias", "factor"
+GAMMA, BETA, MEAN, VARIANCE = "gamma", "beta", "moving_mean", "moving_variance"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,27 +16,24 @@ class Naming:
     """One origin's names.
 
     Args:
-        origin: what the weights come from.
+        origin: what the weights come from; also the layout that such files are of.
         tensors: a layer's name in Caffe, and whether batch norm follows it -> what for -> the tensor's name.
-        optional: what a layer may lack.
-        ignored: tensors that say nothing about this network: classifiers, counters.
+        ignored: whether a tensor has nothing to do with embeddings: of a classifier, a counter.
         has_heads: whether such files hold the auxiliary heads.
-        layout: the layout that such files are of.
         mean: of each channel, blue, green and red, that was subtracted from pixels of 0 to 255.
     """
 
     origin: str
     tensors: Callable[[str, bool], dict[str, str]]
-    optional: Collection[str]
     ignored: Callable[[str], bool]
     has_heads: bool
-    layout: str
     mean: tuple[float, float, float]
 
 
 def _caffe(layer: str, has_norm: bool) -> dict[str, str]:
-    names = {KERNEL: f"{layer}/0", BIAS: f"{layer}/1"}
+    names = {KERNEL: f"{layer}/0"}
     if has_norm:
+        names |= {BIAS: f"{layer}/1"}
         names |= {MEAN: f"{layer}/bn/0", VARIANCE: f"{layer}/bn/1", FACTOR: f"{layer}/bn/2"}
         names |= {GAMMA: f"{layer}/bn/sc/0", BETA: f"{layer}/bn/sc/1"}
     return names
@@ -54,8 +44,9 @@ def _pytorch(layer: str, has_norm: bool) -> dict[str, str]:
     for suffix, number in (("double3x3a", "1"), ("double3x3b", "2"), ("double3x3_reduce", "reduce")):
         if name.endswith(suffix):
             name = f"{name.removesuffix(suffix)}double_3x3_{number}"
-    names = {KERNEL: f"{name}.weight", BIAS: f"{name}.bias"}
+    names = {KERNEL: f"{name}.weight"}
     if has_norm:
+        names |= {BIAS: f"{name}.bias"}
         names |= {GAMMA: f"{name}_bn.weight", BETA: f"{name}_bn.bias"}
         names |= {MEAN: f"{name}_bn.running_mean", VARIANCE: f"{name}_bn.running_var"}
     return names
@@ -64,19 +55,15 @@ def _pytorch(layer: str, has_norm: bool) -> dict[str, str]:
 CAFFE = Naming(
     origin="caffe",
     tensors=_caffe,
-    optional={BIAS},
     ignored=lambda name: name.rpartition("/")[0].endswith("classifier"),
     has_heads=True,
-    layout="caffe",
     mean=(104.0, 117.0, 123.0),
 )
 PYTORCH = Naming(
     origin="pytorch",
     tensors=_pytorch,
-    optional={BIAS},
     ignored=lambda name: name.startswith("last_linear.") or name.endswith(".num_batches_tracked"),
     has_heads=False,
-    layout="pytorch",
     mean=(104.0, 117.0, 128.0),
 )
 

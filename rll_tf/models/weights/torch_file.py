@@ -1,240 +1,168 @@
-"""Reads the tensors of a PyTorch `.pth` file without PyTorch, and without running what its pickle asks for.
+"""Reads the tensors of a PyTorch file without PyTorch, and without running what its pickle names.
 
 A pickle is a program: it may name any function of any module and have it called. This reader knows the few
-names that a state dict needs, answers them with its own stand-ins, and refuses every other. Both formats are
-read: the zip archive of PyTorch 1.6 and later, and the sequence of pickles before it.
+names that a state dict needs and refuses every other. Two formats are read: the zip archive of PyTorch 1.6
+and later, and the sequence of pickles before it.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import io
-import math
 import pickle
-import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from rll_tf.models.weights import bfloat16
-
-LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-BFLOAT16 = "BFloat16Storage"
-STORAGE_DTYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    BFLOAT16: "<f4",  # once widened
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "?",
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+DTYPES = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(tf.bfloat16.as_numpy_dtype),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("<i1"),
+    "ByteStorage": np.dtype("<u1"),
+    "BoolStorage": np.dtype("?"),
 }
 
 
-class _Sealed:
-    """Stands in for something of PyTorch's. A pickle may fill in what it has built, but not one of these."""
+class _Tensor(NamedTuple):
+    """A view of a storage, a run of numbers; offset and strides count numbers."""
 
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("it changes an object of PyTorch's, which no file of plain tensors does")
-
-
-@dataclasses.dataclass(frozen=True)
-class _StorageType(_Sealed):
-    """Stands in for `torch.FloatStorage` and its like."""
-
-    name: str
-
-
-@dataclasses.dataclass
-class _Storage(_Sealed):
-    """A run of numbers that tensors are views of; the older format delivers them after the tensors."""
-
-    kind: str
-    count: int
-    values: np.ndarray | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        """What it takes in the file."""
-        itemsize = bfloat16.BYTES if self.kind == BFLOAT16 else np.dtype(STORAGE_DTYPES[self.kind]).itemsize
-        return self.count * itemsize
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tensor(_Sealed):
-    """A view of a storage, checked when it is resolved."""
-
-    storage: _Storage
+    storage: str
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def resolve(self) -> np.ndarray:
-        """The numbers, as a view: one that repeats them may be of any size."""
-        values = self.storage.values
-        if values is None:
-            raise ValueError("the numbers of a tensor are missing")
-        if len(self.shape) != len(self.strides) or min((0, self.offset, *self.shape, *self.strides)) < 0:
-            raise ValueError(f"a tensor has shape {self.shape} and strides {self.strides}")
-        size = math.prod(self.shape)
-        if size == 0:
-            return np.zeros(self.shape, values.dtype)
-        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        if last >= len(values):
-            raise ValueError(f"a tensor of shape {self.shape} reaches beyond its {len(values)} numbers")
-        strides = [step * values.itemsize for step in self.strides]
-        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides, writeable=False)
-
-
-class _RebuildTensor(_Sealed):
-    """Stands in for PyTorch's functions of that name; what follows the strides concerns training."""
-
-    def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-        numbers = (offset, *shape, *strides)
-        if not isinstance(storage, _Storage) or any(type(number) is not int for number in numbers):
-            raise ValueError("a tensor is not described as PyTorch does")
-        return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-class _RebuildParameter(_Sealed):
-    """Stands in for PyTorch's function of that name."""
-
-    def __call__(self, data: Any, *_: Any) -> Any:
-        return data
-
-
-def _stand_ins() -> dict[tuple[str, str], Any]:
-    """What a pickle may name; made anew for each file, so that none can leave a mark on the next."""
-    return {
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
-        ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
-        ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
-        **{("torch", name): _StorageType(name) for name in STORAGE_DTYPES},
-    }
-
 
 class _Unpickler(pickle.Unpickler):
-    """Knows how to rebuild tensors, and nothing else."""
+    """Builds containers, numbers and strings, and a `_Tensor` for each tensor; nothing else.
 
-    def __init__(self, stream: IO[bytes], storages: dict[str, _Storage]) -> None:
+    What stands for PyTorch's names is a string or a method: neither can be changed by a pickle.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream)
-        self.storages, self.known = storages, _stand_ins()
+        self.storages: dict[str, tuple[np.dtype, int]] = {}  # key -> dtype and count
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name of the pickle."""
-        try:
-            return self.known[module, name]
-        except KeyError:
+        if module == "torch" and name in DTYPES:
+            return name
+        known = {
+            "collections.OrderedDict": collections.OrderedDict,
+            "torch._utils._rebuild_tensor": self._rebuild_tensor,
+            "torch._utils._rebuild_tensor_v2": self._rebuild_tensor,
+            "torch._utils._rebuild_parameter": self._rebuild_parameter,
+        }
+        if f"{module}.{name}" not in known:
             raise ValueError(
-                f"it asks for {module}.{name}, which no file of plain tensors needs; nothing of it was run"
-            ) from None
+                f"it names {module}.{name}, which no file of plain tensors needs; nothing of it was run"
+            )
+        return known[f"{module}.{name}"]
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        """The storage that a tensor refers to."""
-        kind, storage_type, key, _, count, *view = pid
-        if kind != "storage" or not isinstance(storage_type, _StorageType) or any(view):
-            raise ValueError("a storage is not described as PyTorch does")
-        return self.storages.setdefault(str(key), _Storage(storage_type.name, count))
+    def persistent_load(self, pid: Any) -> str:
+        """The key of the storage that a tensor refers to."""
+        _, kind, key, _, count, *_ = pid
+        self.storages[key] = DTYPES[kind], count
+        return key
+
+    def _rebuild_tensor(self, storage: str, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
+        return _Tensor(storage, offset, shape, strides)
+
+    def _rebuild_parameter(self, data: _Tensor, *_: Any) -> _Tensor:
+        return data
 
 
 def read_torch(file: Path) -> dict[str, np.ndarray]:
-    """Read a state dict: the tensor's name -> its numbers.
+    """Read a state dict: the tensor's name -> its numbers, those of bfloat16 as float32.
+
+    A checkpoint that holds a state dict beside the epoch, the optimizer and so on is read too.
 
     Raises:
-        ValueError: the file is damaged, is no state dict, or its pickle asks for anything but tensors.
+        ValueError: the file is damaged, holds no state dict or several, or its pickle names anything that
+            tensors don't need.
     """
     try:
         with file.open("rb") as stream:
             is_zip = stream.read(4) == b"PK\x03\x04"
             stream.seek(0)
-            content = _read_zip(stream) if is_zip else _read_legacy(stream)
-        return _tensors(_state_dict(content))
+            content, storages = _read_zip(stream) if is_zip else _read_legacy(stream)
+        return {name: _view(name, tensor, storages) for name, tensor in _state_dict(content).items()}
     # A damaged pickle can end in almost any exception.
     except Exception as error:
         raise ValueError(f"{file} is not a PyTorch file of tensors: {error}") from error
 
 
-def _state_dict(content: Any) -> Any:
-    """The state dict, taken out of a checkpoint that holds one beside the epoch, the optimizer and so on.
+def _read_zip(stream: IO[bytes]) -> tuple[Any, dict[str, np.ndarray]]:
+    """What was saved, and the numbers of each storage."""
+    with zipfile.ZipFile(stream) as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        unpickler = _Unpickler(io.BytesIO(archive.read(f"{folder}/data.pkl")))
+        content = unpickler.load()
+        return content, {
+            key: _numbers(archive.read(f"{folder}/data/{key}"), dtype, count)
+            for key, (dtype, count) in unpickler.storages.items()
+        }
 
-    Raises:
-        ValueError: it holds several.
+
+def _read_legacy(stream: IO[bytes]) -> tuple[Any, dict[str, np.ndarray]]:
+    """As `_read_zip`, from five pickles: a magic number, the protocol, the system, what was saved, and keys.
+
+    Then come, for each key of a storage, the count of its numbers in 8 bytes and the numbers.
     """
-    if not isinstance(content, dict) or any(isinstance(value, _Tensor) for value in content.values()):
-        return content
-    parts = [
-        name
-        for name, part in content.items()
-        if isinstance(part, dict) and part and all(isinstance(value, _Tensor) for value in part.values())
-    ]
-    if len(parts) > 1:
-        raise ValueError(f"it holds more than one state dict: {', '.join(map(str, parts))}; save one alone")
-    return content[parts[0]] if parts else content
+    if _Unpickler(stream).load() != LEGACY_MAGIC:
+        raise ValueError("it does not begin as PyTorch's files do")
+    for _ in ("protocol", "system"):
+        _Unpickler(stream).load()
+    unpickler = _Unpickler(stream)
+    content = unpickler.load()
+    storages = {}
+    for key in _Unpickler(stream).load():
+        dtype, count = unpickler.storages[key]
+        stream.read(8)
+        storages[key] = _numbers(stream.read(count * dtype.itemsize), dtype, count)
+    return content, storages
 
 
-def _tensors(content: Any) -> dict[str, np.ndarray]:
+def _numbers(data: bytes, dtype: np.dtype, count: int) -> np.ndarray:
+    if len(data) != count * dtype.itemsize:
+        raise ValueError(f"a storage of {count} numbers has {len(data)} bytes; the file is cut short")
+    numbers = np.frombuffer(data, dtype)
+    return numbers.astype(np.float32) if dtype == DTYPES["BFloat16Storage"] else numbers
+
+
+def _state_dict(content: Any) -> Mapping[Any, Any]:
+    """The state dict, taken out of a checkpoint if it lies in one."""
     if not isinstance(content, dict) or not content:
         raise ValueError("it holds no state dict")
-    tensors = {}
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"the entry {name!r} is not a tensor")
-        try:
-            tensors[name] = value.resolve()
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    return tensors
+    if any(isinstance(value, _Tensor) for value in content.values()):
+        return content
+    parts = {
+        name: part
+        for name, part in content.items()
+        if isinstance(part, dict) and part and all(isinstance(value, _Tensor) for value in part.values())
+    }
+    if len(parts) > 1:
+        raise ValueError(f"it holds more than one state dict: {', '.join(map(str, parts))}; save one alone")
+    return next(iter(parts.values()), content)
 
 
-def _read_zip(stream: IO[bytes]) -> Any:
-    with zipfile.ZipFile(stream) as archive:
-        pickles = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
-        if len(pickles) != 1:
-            raise ValueError("the archive has no data.pkl")
-        folder = pickles[0].removesuffix("data.pkl")
-        # PyTorch stores its data uncompressed, so nothing here is larger than the file.
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("the archive is compressed")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-            raise ValueError("its numbers are big-endian")
-        storages: dict[str, _Storage] = {}
-        content = _Unpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
-        for key, storage in storages.items():
-            _fill(storage, archive.read(f"{folder}data/{key}"))
-    return content
-
-
-def _read_legacy(stream: IO[bytes]) -> Any:
-    storages: dict[str, _Storage] = {}
-
-    def load() -> Any:
-        return _Unpickler(stream, storages).load()
-
-    if load() != LEGACY_MAGIC or load() != LEGACY_PROTOCOL:
-        raise ValueError("it does not begin as PyTorch's files do")
-    if load().get("little_endian") is not True:
-        raise ValueError("its numbers are big-endian")
-    content = load()
-    for key in load():
-        storage = storages[str(key)]
-        (count,) = struct.unpack("<q", stream.read(8))
-        if count != storage.count:
-            raise ValueError(f"a storage of {storage.count} numbers has {count}")
-        _fill(storage, stream.read(storage.size_bytes))
-    return content
-
-
-def _fill(storage: _Storage, data: bytes) -> None:
-    if len(data) != storage.size_bytes:
-        raise ValueError(f"a storage of {storage.count} numbers has {len(data)} bytes; the file is cut short")
-    if storage.kind == BFLOAT16:
-        storage.values = bfloat16.widen(data)
-    else:
-        storage.values = np.frombuffer(data, STORAGE_DTYPES[storage.kind])
+def _view(name: Any, tensor: Any, storages: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A tensor's numbers, not copied; NumPy refuses what reaches beyond the storage."""
+    if not isinstance(name, str) or not isinstance(tensor, _Tensor):
+        raise ValueError(f"the entry {name!r} is not a tensor")
+    numbers = storages[tensor.storage]
+    offset_bytes = tensor.offset * numbers.itemsize
+    strides_bytes = [stride * numbers.itemsize for stride in tensor.strides]
+    try:
+        return np.ndarray(tensor.shape, numbers.dtype, numbers.data, offset_bytes, strides_bytes)
+    except ValueError as error:
+        raise ValueError(f"{name} of shape {tensor.shape}: {error}") from error
