@@ -8,15 +8,16 @@ half-way through training: classes of three, noise about as wide as the classes 
     graph        ours inside tf.function, as Keras calls it
     blocked      the same with blocks of 256 queries
     xla          ours inside tf.function(jit_compile=True), Keras's default where there is a GPU
+    float64      ours inside tf.function, of the same embeddings in float64
     metrics      the four of `mining_metrics`, which `compile` adds to the graph
     autodiff     the same formula in TensorFlow operations, differentiated by TensorFlow
     peer         pytorch-metric-learning's RankedListLoss, same alpha, m and T, same threads
 
 All are timed in one process in turns, so that what else the machine does hits all alike; the figure is the
 median of the calls. A turn of small batches is a call that is not timed, while the threads of the method
-before go to sleep, and then several that are. Added memory is the growth of the peak resident set of a fresh
-process from before its first step to after its second. Batches beyond 16,384 are timed once, and only the
-floor and the graph.
+before go to sleep, and then several that are. The first call traces and compiles. Added memory is the growth
+of the peak resident set of a fresh process from before its first step to after its second. Batches beyond
+16,384 are timed once, and only the floor and the graph.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ CALLS_A_TURN = {180: 10, 1024: 3}
 # These keep some 20 N x N arrays: 21 GB at 16,384.
 LARGEST_DENSE = 4096
 LARGEST_COMPARED = 16384
-METHODS = ("floor", "eager", "graph", "blocked", "xla", "metrics", "autodiff", "peer")
+METHODS = ("floor", "eager", "graph", "blocked", "xla", "float64", "metrics", "autodiff", "peer")
 PARAMETERS: dict[str, Any] = {"alpha": 1.2, "margin": 0.4, "temperature": 10.0}
 
 
@@ -75,7 +76,7 @@ def step(method: str, count: int) -> Callable[[], object] | None:
     labels, embeddings = batch(count)
     if method == "peer":
         return _peer_step(labels, embeddings) if torch is not None else None
-    y, x = tf.constant(labels), tf.constant(embeddings)
+    y, x = tf.constant(labels), tf.constant(embeddings, tf.float64 if method == "float64" else tf.float32)
     if method == "floor":
         return _floor_step(x)
     if method == "metrics":
@@ -151,23 +152,26 @@ def _peer_step(labels: np.ndarray, embeddings: np.ndarray) -> Callable[[], float
     return forward_backward
 
 
-def time_all(count: int) -> dict[str, float]:
-    """The median seconds of each method, all timed in turns."""
+def time_all(count: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The median seconds of each method, all timed in turns, and those of their first calls."""
     steps = {method: step(method, count) for method in METHODS}
     known = {method: each for method, each in steps.items() if each is not None}
     calls = CALLS_A_TURN.get(count, 0)
     seconds: dict[str, list[float]] = {method: [] for method in known}
-    for each in known.values():
-        each()  # traces and compiles
+    first = {method: _seconds(each) for method, each in known.items()}
     for _ in range(TURNS.get(count, 1)):
         for method, each in known.items():
             if calls:
                 each()
             for _ in range(calls or 1):
-                start = time.perf_counter()
-                each()
-                seconds[method].append(time.perf_counter() - start)
-    return {method: float(np.median(each)) for method, each in seconds.items()}
+                seconds[method].append(_seconds(each))
+    return {method: float(np.median(each)) for method, each in seconds.items()}, first
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def added_megabytes(method: str, count: int) -> float | None:
@@ -236,20 +240,21 @@ def main() -> None:
     if torch is None:
         print("pytorch-metric-learning is not installed (pip install -r requirements-extras.txt): no peer")
     print(f"TensorFlow {tf.__version__}, {os.cpu_count()} cores, D = {DIMENSIONS}, median of turns")
-    print(f"{'N':>6} {'method':9} {'ms':>9} {'/ floor':>8} {'peer /':>8} {'added MB':>9}")
+    print(f"{'N':>6} {'method':9} {'ms':>9} {'/ floor':>8} {'peer /':>8} {'first s':>8} {'added MB':>9}")
     results = []
     for count in arguments.sizes:
-        seconds = time_all(count)
+        seconds, first = time_all(count)
         memory = {}
         for method, taken in seconds.items():
             memory[method] = None if arguments.no_memory else added_megabytes(method, count)
             peer = f"{seconds['peer'] / taken:8.2f}" if "peer" in seconds else " " * 8
             added = "" if memory[method] is None else f"{memory[method]:9.0f}"
             print(
-                f"{count:6} {method:9} {taken * 1e3:9.2f} {taken / seconds['floor']:8.2f} {peer} {added}",
+                f"{count:6} {method:9} {taken * 1e3:9.2f} {taken / seconds['floor']:8.2f} {peer} "
+                f"{first[method]:8.2f} {added}",
                 flush=True,
             )
-        results.append({"n": count, "seconds": seconds, "added_mb": memory})
+        results.append({"n": count, "seconds": seconds, "first_seconds": first, "added_mb": memory})
     difference = agreement(180)
     if difference is not None:
         print(f"largest relative difference to the peer's value at N = 180: {difference:.1e}")
