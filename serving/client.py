@@ -333,8 +333,9 @@ class EmbeddingClient:
             for value in itertools.islice(values, self._concurrency):
                 waiting.append(self._pool.submit(call, value))
             while waiting:
+                left_s = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
                 try:
-                    result = waiting[0].result(_left_s(deadline))
+                    result = waiting[0].result(left_s)
                 except concurrent.futures.TimeoutError as error:
                     if isinstance(error, EndpointError):  # a TimeoutError too, and the caller's own
                         raise
@@ -566,10 +567,6 @@ def _error(url: str, message: str, status: int | str) -> EndpointError:
         if status in statuses:
             return kind(url, message, status)
     return EndpointError(url, message, status)
-
-
-def _left_s(deadline: float) -> float | None:
-    return None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
 
 
 def _check_picture(index: int, picture: bytes) -> None:

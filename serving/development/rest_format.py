@@ -76,22 +76,20 @@ def to_json(value: Any) -> bytes:
 def _columns_of_rows(instances: Any, names: Mapping[str, Any]) -> Mapping[str, list[Any]]:
     if not isinstance(instances, list) or not instances:
         raise invalid("Expecting 'instances' to be a list of at least one value")
-    are_named = _is_object(instances[0])
-    if not are_named and len(names) > 1:
-        raise invalid("instances is a plain list, but expecting list of objects as there are several inputs")
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for number, element in enumerate(instances):
-        if _is_object(element) != are_named:
-            raise invalid(f"Item {number} of 'instances' must be as the first one; got {_shown(element)}")
-        row = element if are_named else {next(iter(names)): element}
-        if set(row) != set(columns):
+    are_named = {_is_object(element) for element in instances}
+    if len(are_named) > 1:
+        raise invalid("'instances' must be all objects or all plain values")
+    if are_named == {False}:
+        if len(names) > 1:
+            raise invalid("'instances' must be objects as there are several inputs")
+        instances = [{next(iter(names)): element} for element in instances]
+    for number, row in enumerate(instances):
+        if set(row) != set(names):
             raise invalid(
-                f"Item {number} of 'instances' must have the keys {', '.join(sorted(columns))}; "
+                f"Item {number} of 'instances' must have the keys {', '.join(sorted(names))}; "
                 f"got {_shown(', '.join(row))}"
             )
-        for name, value in row.items():
-            columns[name].append(value)
-    return columns
+    return {name: [row[name] for row in instances] for name in names}
 
 
 def _columns(inputs: Any, names: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -407,7 +407,7 @@ def test_an_export_that_is_stopped_publishes_a_whole_version_or_none(number, mom
             assert list(tmp_path.iterdir()) == [draft]
 
 
-def test_a_gallery_of_another_model_is_refused(capfd, run_folder, tmp_path):
+def test_a_gallery_of_another_model_is_rejected(capfd, run_folder, tmp_path):
     """Another level, another width, rows that are not of unit norm."""
     good = {
         "embeddings": np.eye(4, 8, dtype=np.float32),

@@ -47,7 +47,7 @@ def address():
 def exchange(address, *parts):
     """Send these bytes and no more: all that comes back until the connection ends."""
     with socket.create_connection(address, timeout=20) as connection:
-        with contextlib.suppress(ConnectionError):  # what is refused need not be read
+        with contextlib.suppress(ConnectionError):  # what is rejected need not be read
             for part in parts:
                 connection.sendall(part)
             connection.shutdown(socket.SHUT_WR)
@@ -97,7 +97,7 @@ def test_a_body_is_read_however_it_is_sent(address, parts):
     ([CHUNKED, b"f" * 15 + b"\r\n"], 413, "at most 10000 bytes"),
     ([CHUNKED, b"0\r\n", b"a: b\r\n" * 200], 400, "at most 100 trailers"),
 ])  # fmt: skip
-def test_a_body_that_is_refused_ends_the_connection(address, parts, status, message):
+def test_a_body_that_is_rejected_ends_the_connection(address, parts, status, message):
     """With one answer that says why: what is left of it must not be taken for a request."""
     received = exchange(address, *parts, LENGTH, BODY)
     assert received.count(b"HTTP/1.1 ") == 1, received
@@ -108,7 +108,7 @@ def test_a_body_that_is_refused_ends_the_connection(address, parts, status, mess
 
 
 @pytest.mark.parametrize("parts", [[post(b"Content-Length: 5"), b"abc"], [CHUNKED, b"5\r\nabc"]])
-def test_a_body_that_breaks_off_is_told(address, parts):
+def test_a_body_that_breaks_off_is_an_error(address, parts):
     """With what came of it."""
     received = exchange(address, *parts)
     assert received.startswith(b"HTTP/1.1 400 ")

@@ -86,7 +86,7 @@ def test_batching_parameters_reach_the_server(model, path, tmp_path, capfd):
     assert f"--batching-parameters must be a file; {tmp_path / 'none.pbtxt'} is none" in message
 
 
-def test_a_server_that_fails_is_told(model, path):
+def test_a_server_that_fails_is_one_line(model, path):
     """With its status; its own words stand before."""
     write_program(path, "tensorflow_model_server", '#!/bin/sh\necho "no such flag" >&2\nexit 7\n')
     with ServeProcess(model, "--port", 0, "--grpc-port", 0, path=path, until="^$") as server:

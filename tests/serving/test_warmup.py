@@ -48,7 +48,7 @@ def test_an_exported_model_s_records_run(artefact):
         assert all(len(output) == 1 for output in signatures[name](**inputs).values())
 
 
-def test_more_records_than_the_server_runs_are_refused(tmp_path):
+def test_more_records_than_the_server_runs_are_rejected(tmp_path):
     """It would ignore the rest."""
     with pytest.raises(ValueError, match="at most 1000 warm-up requests; got 1001"):
         write_warmup(tmp_path, [("low", {})] * 1001)
