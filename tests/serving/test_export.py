@@ -9,9 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -328,10 +326,10 @@ def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypat
 def test_an_artefact_that_does_not_load_is_not_published(model, tmp_path, monkeypatch):
     """A broken graph file fails in the fresh process."""
 
-    def broken(_, folder, **__):
-        Path(folder, "saved_model.pb").write_bytes(b"broken")
+    def broken(_model, _preprocessing, folder, *_):
+        (folder / "saved_model.pb").write_bytes(b"broken")
 
-    monkeypatch.setattr(keras.export.ExportArchive, "write_out", broken)
+    monkeypatch.setattr(export_module, "_write", broken)
     with pytest.raises(RuntimeError, match="failed in a fresh process"):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
@@ -368,10 +366,10 @@ def test_a_folder_without_an_artefact_is_an_error(loaded, tmp_path):
 def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch, error, message):
     """TensorFlow has its own errors for the file system's; the system's own name no file."""
 
-    def full(*_, **__):
+    def full(*_):
         raise error
 
-    monkeypatch.setattr(keras.export.ExportArchive, "write_out", full)
+    monkeypatch.setattr(export_module, "_write", full)
     with pytest.raises(OSError, match=message):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
