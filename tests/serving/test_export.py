@@ -228,7 +228,7 @@ def test_the_graph_holds_known_operations_alone(limited):
     assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
 
 
-@pytest.mark.parametrize("layout", ["caffe", "pytorch"])
+@pytest.mark.parametrize("layout", ["caffe", pytest.param("pytorch", marks=pytest.mark.slow)])
 def test_the_graph_of_inception_bn_holds_known_operations_alone(layout):
     """Every signature's, before it is written."""
     model = embedding_model("inception_bn", layout=layout, input_shape=(75, 75, 3))
@@ -289,7 +289,7 @@ for name in ("keras", "rll_tf", "serving"):
 
 
 def test_an_artefact_is_compared_with_the_model_on_the_processor(artefact, run_folder):
-    """With the model it passes; with one whose embeddings differ by little more than rounding it does not."""
+    """A model whose embeddings differ by little more than rounding fails; its own passed in the export."""
     run, devices = Run.open(run_folder), []
     model = run.best_model()
 
@@ -297,7 +297,6 @@ def test_an_artefact_is_compared_with_the_model_on_the_processor(artefact, run_f
         devices.append(context.context().device_name)
         return {level: values + 2e-5 for level, values in model(pictures, training=training).items()}
 
-    check(model, run.settings.preprocessing, Limits(), artefact)
     with pytest.raises(RuntimeError, match="low embeddings must equal the model's to 1e-05"):
         check(changed, run.settings.preprocessing, Limits(), artefact)
     assert [name.rpartition("/device:")[2] for name in devices] == ["CPU:0", "CPU:0"]
