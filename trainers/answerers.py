@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from serving.artefact import Artefact, refusal
+from serving.artefact import Artefact
 from serving.client import EmbeddingClient, EndpointError, PictureError, RequestError, SearchResult
+from serving.errors import PictureRejected
 
 BATCH_SIZE = 64
 # Signatures that are not levels.
@@ -62,16 +62,16 @@ class FolderAnswerer:
         while batch := list(itertools.islice(source, BATCH_SIZE)):
             try:
                 batches.append(self._artefact.embed(batch, level))
-            except tf.errors.InvalidArgumentError as error:
-                raise RefusedError(refusal(error)) from error
+            except PictureRejected as error:
+                raise RefusedError(str(error)) from error
         return np.concatenate(batches)
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Answerer`."""
         try:
             return self._artefact.search(list(pictures))
-        except tf.errors.InvalidArgumentError as error:
-            raise RefusedError(refusal(error)) from error
+        except PictureRejected as error:
+            raise RefusedError(str(error)) from error
 
     def __enter__(self) -> FolderAnswerer:
         return self
@@ -133,10 +133,7 @@ class EndpointAnswerer:
 
 
 def _refused(error: RequestError | PictureError) -> RefusedError:
-    if isinstance(error, PictureError):
-        return RefusedError(str(error))
-    # An endpoint passes on the words of the graph, which the artefact's own error would hold.
-    return RefusedError(refusal(tf.errors.InvalidArgumentError(None, None, error.message)))
+    return RefusedError(str(PictureRejected(error.index, error.reason)))
 
 
 def answerer(

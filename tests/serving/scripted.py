@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that answers as it is told to."""
+"""An HTTP server on this machine whose responses are scripted."""
 
 import contextlib
 import http.server
@@ -9,20 +9,20 @@ HANGING_S = 60
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers the n-th request with the n-th of `server.answers`, and all further ones with the last."""
+    """Gives the n-th request with the n-th of `server.responses`, and all further ones with the last."""
 
     protocol_version = "HTTP/1.1"
     timeout = HANGING_S
 
     def do_POST(self):
-        """Remember the request, and answer it."""
+        """Remember the request, and respond."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         with self.server.lock:
             number = len(self.server.requests)
             self.server.requests.append((self.path, dict(self.headers), json.loads(body) if body else None))
-        answer = self.server.answers[min(number, len(self.server.answers) - 1)]
+        response = self.server.responses[min(number, len(self.server.responses) - 1)]
         with contextlib.suppress(OSError):  # the client may have given up
-            answer(self, json.loads(body) if body else None)
+            response(self, json.loads(body) if body else None)
 
     do_GET = do_POST  # noqa: N815  the base class's names
 
@@ -31,49 +31,49 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def document(status, content, **headers):
-    """An answer with this status and body; what is not bytes is sent as JSON."""
+    """A response with this status and body; what is not bytes is sent as JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
 
-    def answer(handler, _):
+    def response(handler, _):
         handler.send_response(status)
         for name, value in {"Content-Length": len(body), **headers}.items():
             handler.send_header(name.replace("_", "-"), str(value))
         handler.end_headers()
         handler.wfile.write(body)
 
-    return answer
+    return response
 
 
 def embedding_of(text):
-    """What `embeddings` answers for a picture: two numbers."""
+    """The embedding of a picture: two numbers."""
     return [len(text), sum(text.encode()) % 97]
 
 
 def embeddings(handler, request):
-    """A right answer, which tells the pictures apart."""
+    """A right response, in which pictures differ."""
     rows = [embedding_of(picture["b64"]) for picture in request["inputs"]["images"]]
     document(200, {"outputs": rows})(handler, request)
 
 
 def break_off(handler, _):
-    """The connection ends without an answer."""
+    """The connection ends without a response."""
     handler.close_connection = True
 
 
 def half(handler, request):
-    """The connection ends within the answer."""
+    """The connection ends within the response."""
     document(200, {"outputs": [[1, 2]]}, Content_Length=1000)(handler, request)
     handler.close_connection = True
 
 
 def hang(handler, _):
-    """No answer, until the test ends."""
+    """No response, until the test ends."""
     handler.server.ended.wait(HANGING_S)
     handler.close_connection = True
 
 
 def trickle(handler, _):
-    """An answer of spaces that never ends."""
+    """A response of spaces that never ends."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000000000")
     handler.end_headers()
@@ -83,11 +83,11 @@ def trickle(handler, _):
 
 
 @contextlib.contextmanager
-def scripted(*answers):
-    """A server with these answers: its `url`, and the `requests` that came (path, headers, JSON)."""
+def scripted(*responses):
+    """A server with these responses: its `url`, and the `requests` that came (path, headers, JSON)."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.block_on_close = False, True
-    server.answers, server.requests = answers, []
+    server.responses, server.requests = responses, []
     server.lock, server.ended = threading.Lock(), threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,4 +1,4 @@
-"""What any server of an exported model must refuse, and how; see `tests/serving/conftest.py`."""
+"""What any server of an exported model must reject, and how; see `tests/serving/conftest.py`."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +11,9 @@ not_pictures = st.one_of(
     st.binary(max_size=200),
     st.integers(1, len(GOOD) // 2).map(lambda length: GOOD[:length]),
     st.binary(min_size=1, max_size=50).map(lambda tail: b"\xff\xd8\xff\xe0" + tail),
-    # A PNG header that claims 10^10 pixels.
+    # A PNG header of 10^10 pixels.
     st.just(GOOD[:16] + (100_000).to_bytes(4, "big") * 2 + GOOD[24:]),
-    # One that claims a single row of 10^6.
+    # One of a single row of 10^6.
     st.just(GOOD[:16] + (1_000_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + GOOD[24:]),
     st.just(animated_webp()),
 )
@@ -61,18 +61,18 @@ wrong_bodies = st.one_of(
 
 @settings(max_examples=200)
 @given(wrong_bodies)
-def test_bad_rest_requests_are_refused_with_a_message(endpoint, body):
-    """Each is a 4xx that says why, and the next good request is answered."""
-    status, answer = endpoint.post(body)
-    assert 400 <= status < 500, answer
-    assert list(answer) == ["error"]
-    assert answer["error"].strip()
-    status, answer = endpoint.post({"instances": [b64(GOOD)]})
-    assert status == 200, answer
+def test_bad_rest_requests_are_rejected_with_a_message(endpoint, body):
+    """Each is a 4xx that says why, and the next good request is accepted."""
+    status, response = endpoint.post(body)
+    assert 400 <= status < 500, response
+    assert list(response) == ["error"]
+    assert response["error"].strip()
+    status, response = endpoint.post({"instances": [b64(GOOD)]})
+    assert status == 200, response
 
 
 def string_tensor(values, shape=None):
-    """A TensorProto; the shape may claim anything."""
+    """A TensorProto; with any shape."""
     import tensorflow as tf
 
     message = tf.make_tensor_proto(values, tf.string)
@@ -103,7 +103,7 @@ wrong_tensors = st.one_of(
         st.lists(st.integers(0, 9), min_size=1, max_size=3),
         st.sampled_from(["int64", "float32", "uint8"]),
     ),
-    # One string that claims to stand for 2 GB of equal ones.
+    # One string that stands for 2 GB of equal ones.
     st.just({"images": string_tensor([bytes(2000)], [2**20])}),
     st.sampled_from(["image", "pixels", "", "\U0001f600" * 1000]).map(
         lambda name: {name: string_tensor([GOOD])}
@@ -115,17 +115,17 @@ wrong_tensors = st.one_of(
 
 @settings(max_examples=200)
 @given(wrong_tensors)
-def test_bad_grpc_requests_are_refused_with_a_message(endpoint, inputs):
-    """Each is INVALID_ARGUMENT that says why, and the next good request is answered."""
+def test_bad_grpc_requests_are_rejected_with_a_message(endpoint, inputs):
+    """Each is INVALID_ARGUMENT that says why, and the next good request is accepted."""
     import grpc
 
     stub, request = predict_call(endpoint)
     for name, tensor in inputs.items():
         request.inputs[name].CopyFrom(tensor)
-    with pytest.raises(grpc.RpcError) as refused:
+    with pytest.raises(grpc.RpcError) as rejected:
         stub.Predict(request, timeout=60)
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.value.details().strip()
+    assert rejected.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert rejected.value.details().strip()
     stub, request = predict_call(endpoint)
     request.inputs["images"].CopyFrom(string_tensor([GOOD]))
     assert stub.Predict(request, timeout=60).outputs["embedding"].tensor_shape.dim[0].size == 1
@@ -133,16 +133,16 @@ def test_bad_grpc_requests_are_refused_with_a_message(endpoint, inputs):
 
 @pytest.mark.parametrize("inputs", [{}, {"images": string_tensor([GOOD])}], ids=["none", "images"])
 @pytest.mark.parametrize("name", wrong_signatures)
-def test_a_grpc_request_to_no_such_signature_is_refused(endpoint, name, inputs):
-    """However long its name is, and where it is there but not to be asked."""
+def test_a_grpc_request_to_no_such_signature_is_rejected(endpoint, name, inputs):
+    """However long its name is, and where it is there but not for predict."""
     import grpc
 
     stub, request = predict_call(endpoint)
     request.model_spec.signature_name = name
     for key, tensor in inputs.items():
         request.inputs[key].CopyFrom(tensor)
-    with pytest.raises(grpc.RpcError) as refused:
+    with pytest.raises(grpc.RpcError) as rejected:
         stub.Predict(request, timeout=60)
     codes = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
-    assert refused.value.code() in codes, refused.value.details()
-    assert refused.value.details().strip()
+    assert rejected.value.code() in codes, rejected.value.details()
+    assert rejected.value.details().strip()

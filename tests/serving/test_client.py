@@ -1,4 +1,4 @@
-"""The client by REST: what it sends, what it makes of the answers, and when it asks again."""
+"""The client by REST: what it sends, what it makes of the responses, and when it tries again."""
 
 import base64
 import itertools
@@ -38,7 +38,7 @@ PAGE = b"<html><body>Bad gateway</body></html>"
 
 
 def wanted_of(pictures):
-    """What the scripted server answers for these."""
+    """The scripted embeddings of these."""
     return np.array([embedding_of(base64.b64encode(picture).decode()) for picture in pictures], np.float32)
 
 
@@ -52,13 +52,13 @@ def pauses(monkeypatch):
 
 
 def test_batches_keep_their_order():
-    """At most `batch_size` pictures and `batch_bytes` bytes a request; answers in the pictures' order."""
+    """At most `batch_size` pictures and `batch_bytes` bytes a request; responses in the pictures' order."""
     pictures = [bytes([number]) * (number + 1) for number in range(20)]
     with scripted(embeddings) as server:
         with EmbeddingClient(server.url, batch_size=4, batch_bytes=40, concurrency=3) as client:
-            answer = client.embed(iter(pictures))
-        np.testing.assert_array_equal(answer, wanted_of(pictures))
-        assert answer.dtype == np.float32
+            response = client.embed(iter(pictures))
+        np.testing.assert_array_equal(response, wanted_of(pictures))
+        assert response.dtype == np.float32
         batches = [
             [base64.b64decode(picture["b64"]) for picture in document["inputs"]["images"]]
             for _, _, document in server.requests
@@ -81,7 +81,7 @@ def test_no_more_than_concurrency_requests_are_under_way():
     """Nor are more pictures drawn from a generator than those requests hold."""
     together, most, lock = threading.Barrier(3, timeout=30), [0, 0], threading.Lock()
 
-    def answer(handler, request):
+    def response(handler, request):
         with lock:
             most[0] += 1
             most[1] = max(most)
@@ -95,10 +95,10 @@ def test_no_more_than_concurrency_requests_are_under_way():
     def pictures():
         for number in range(12):
             drawn.append(number)
-            assert len(drawn) <= 3 + 1 + len(server.requests)  # one tells that the batch before is full
+            assert len(drawn) <= 3 + 1 + len(server.requests)  # one shows that the batch before is full
             yield bytes([number + 1])
 
-    with scripted(answer) as server, EmbeddingClient(server.url, batch_size=1, concurrency=3) as client:
+    with scripted(response) as server, EmbeddingClient(server.url, batch_size=1, concurrency=3) as client:
         assert len(client.embed(pictures())) == 12
     assert most[1] == 3
 
@@ -120,18 +120,18 @@ def test_pixels_are_sent_as_numbers():
     """In batches within the bytes that a request may have."""
     pixels = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
 
-    def answer(handler, request):
+    def response(handler, request):
         firsts = [[picture[0][0][0], 0] for picture in request["inputs"]["pixels"]]
         document(200, {"outputs": firsts})(handler, request)
 
-    with scripted(answer) as server:
+    with scripted(response) as server:
         with EmbeddingClient(server.url, batch_bytes=40) as client:
             np.testing.assert_array_equal(client.embed_pixels(pixels)[:, 0], pixels[:, 0, 0, 0])
         assert sorted(len(body["inputs"]["pixels"]) for _, _, body in server.requests) == [1, 2, 2]
         assert {body["signature_name"] for _, _, body in server.requests} == {"pixels"}
 
 
-def test_search_answers_in_arrays():
+def test_search_gives_arrays():
     """Each of its own dtype; names that are not UTF-8 as Python's own file names."""
     outputs = {
         "ids": [[4, 2]],
@@ -151,7 +151,7 @@ def test_search_answers_in_arrays():
 @pytest.mark.parametrize("failure", [
     document(503, {"error": "later"}), document(502, PAGE), break_off, half,
 ])  # fmt: skip
-def test_what_may_soon_be_answered_is_asked_again(failure, pauses):
+def test_what_may_soon_succeed_is_retried(failure, pauses):
     """After pauses that grow, with the same request."""
     with scripted(failure, failure, failure, embeddings) as server:
         with EmbeddingClient(server.url) as client:
@@ -193,7 +193,7 @@ def test_an_endpoint_that_is_not_there(pauses):
     (400, RequestError), (404, RequestError), (413, RequestError), (429, RequestError),
     (500, EndpointError), (501, EndpointError), (504, DeadlineError),
 ])  # fmt: skip
-def test_what_is_refused_is_not_asked_again(status, kind):
+def test_what_is_rejected_is_not_retried(status, kind):
     """The error has the endpoint's words, its address and the status."""
     with scripted(document(status, {"error": "no, since"})) as server:
         with EmbeddingClient(server.url) as client, pytest.raises(EndpointError, match="no, since") as failed:
@@ -209,10 +209,10 @@ def test_what_is_refused_is_not_asked_again(status, kind):
 ])  # fmt: skip
 @pytest.mark.parametrize("slow", [hang, trickle])
 def test_a_deadline_ends_a_call(slow, options, pauses):
-    """Whether no answer comes or one that never ends; it is not asked again."""
+    """Whether no response comes or one that never ends; it is not tried again."""
     with scripted(slow) as server:
         with EmbeddingClient(server.url, **options) as client:
-            with pytest.raises(DeadlineError, match=r"no (whole )?answer within 0\.\d+ s") as failed:
+            with pytest.raises(DeadlineError, match=r"no (whole )?response within 0\.\d+ s") as failed:
                 client.embed([b"a"])
             assert isinstance(failed.value, TimeoutError)
             assert str(failed.value).startswith(server.url)
@@ -223,7 +223,7 @@ def test_a_deadline_ends_a_call(slow, options, pauses):
 
 
 def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
-    """What went wrong is told at once."""
+    """The error comes at once."""
     monkeypatch.setattr(random, "uniform", lambda *_: 100.0)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waited"))
     with scripted(document(503, {"error": "later"})) as server:
@@ -235,7 +235,7 @@ def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(("answer", "message"), [
+@pytest.mark.parametrize(("response", "message"), [
     (document(200, PAGE), "must be JSON; got '<html>"),
     (document(200, b'{"outputs": [[1, 2'), "must be JSON"),
     (document(200, b""), "must be JSON"),
@@ -251,9 +251,9 @@ def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
     (document(200, {"outputs": [[None]]}), "embedding must hold numbers"),
     (document(200, {"outputs": {"other": [[1.0]]}}), "embedding is missing"),
 ])  # fmt: skip
-def test_what_is_no_answer_is_told(answer, message):
+def test_a_malformed_response_is_an_error(response, message):
     """With the endpoint's address, and without asking again."""
-    with scripted(answer) as server:
+    with scripted(response) as server:
         with EmbeddingClient(server.url) as client, pytest.raises(EndpointError, match=message) as failed:
             client.embed([b"a"])
         assert len(server.requests) == 1
@@ -262,7 +262,7 @@ def test_what_is_no_answer_is_told(answer, message):
 
 
 @pytest.mark.parametrize("content", [{}, [], {"model_version_status": [{}]}, {"metadata": 3}])
-def test_a_status_that_is_none_is_told(content):
+def test_a_malformed_status_is_an_error(content):
     """Another service may listen there."""
     with scripted(document(200, content)) as server, EmbeddingClient(server.url) as client:
         with pytest.raises(EndpointError, match="no status of a model"):
@@ -272,7 +272,7 @@ def test_a_status_that_is_none_is_told(content):
         assert not client.is_ready()
 
 
-def test_search_results_that_do_not_fit_are_told():
+def test_malformed_search_results_are_an_error():
     """An output that is missing, and one of another kind."""
     outputs = {name: [[1]] for name in ("ids", "labels", "distances")}
     named = {"paths": [[1]], "class_names": [["a"]]}
@@ -284,6 +284,25 @@ def test_search_results_that_do_not_fit_are_told():
             client.search([b"a"])
         with pytest.raises(EndpointError, match="paths must hold strings"):
             client.search([b"a"])
+
+
+def test_a_rejected_picture_has_its_index_in_the_call():
+    """Whichever request it went in; beyond a request's pictures it is another client's."""
+
+    def reject(handler, request):
+        (first, *_) = request["inputs"]["images"]
+        index = {b"c": 1, b"e": 2}.get(base64.b64decode(first["b64"]))
+        if index is None:
+            embeddings(handler, request)
+            return
+        message = f"assertion failed: [images[{index}] must be a picture]\n\t [[{{{{node x}}}}]]"
+        document(400, {"error": message})(handler, request)
+
+    with scripted(reject) as server, EmbeddingClient(server.url, batch_size=2) as client:
+        for pictures, wanted in (([b"a", b"b", b"c", b"d"], 3), ([b"a", b"b", b"e", b"f"], None)):
+            with pytest.raises(RequestError) as rejected:
+                client.embed(pictures)
+            assert (rejected.value.index, rejected.value.reason) == (wanted, "must be a picture")
 
 
 def test_the_first_failure_ends_a_call():
@@ -314,8 +333,9 @@ def test_arguments_are_checked(monkeypatch):
     with EmbeddingClient("http://localhost:1") as client:
         with pytest.raises(ValueError, match="at least 1 picture"):
             client.embed([])
-        with pytest.raises(PictureError, match="picture 1 must have at most 3 bytes; it has 4"):
+        with pytest.raises(PictureError, match="picture 1 must have at most 3 bytes; it has 4") as rejected:
             client.embed([b"abc", b"abcd"])
+        assert (rejected.value.index, rejected.value.reason) == (1, "must have at most 3 bytes; it has 4")
         with pytest.raises(PictureError, match="picture 0 must have at least 1 byte; it has none"):
             client.embed([b""])
         with pytest.raises(TypeError, match="picture 0 must be bytes; got str"):
@@ -327,7 +347,7 @@ def test_arguments_are_checked(monkeypatch):
 
 
 def test_neither_tensorflow_nor_this_project_is_needed():
-    """The file alone answers, where their import fails; gRPC says which extra it needs."""
+    """The file alone works where their import fails; gRPC says which extra it needs."""
     code = """
 import importlib.util, sys
 for name in ("tensorflow", "keras", "grpc", "tensorflow_serving", "serving", "rll_tf"):
@@ -335,8 +355,8 @@ for name in ("tensorflow", "keras", "grpc", "tensorflow_serving", "serving", "rl
 spec = importlib.util.spec_from_file_location("client", sys.argv[1])
 client = sys.modules["client"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(client)
-with client.EmbeddingClient(sys.argv[2]) as asked:
-    print(asked.embed([b"a", b"bc"]).tolist())
+with client.EmbeddingClient(sys.argv[2]) as endpoint:
+    print(endpoint.embed([b"a", b"bc"]).tolist())
 try:
     client.EmbeddingClient("grpc://localhost:1")
 except ImportError as error:
@@ -350,9 +370,9 @@ except ImportError as error:
             check=False,
         )
     assert process.returncode == 0, process.stderr
-    answer, told = process.stdout.splitlines()
-    assert json.loads(answer) == wanted_of([b"a", b"bc"]).tolist()
-    assert "pip install rll_tf[serving]" in told
+    response, message = process.stdout.splitlines()
+    assert json.loads(response) == wanted_of([b"a", b"bc"]).tolist()
+    assert "pip install rll_tf[serving]" in message
 
 
 def test_importing_the_client_imports_no_tensorflow():

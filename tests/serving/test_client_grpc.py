@@ -1,4 +1,4 @@
-"""The client by gRPC: when it asks again, and what it makes of the answers."""
+"""The client by gRPC: when it tries again, and what it makes of the responses."""
 
 import concurrent.futures
 import contextlib
@@ -16,30 +16,30 @@ from serving.client import DeadlineError, EmbeddingClient, EndpointError, Reques
 
 
 class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Answers the n-th request with the n-th answer, and all further ones with the last."""
+    """Gives the n-th request with the n-th outcome, and all further ones with the last."""
 
-    def __init__(self, answers):
-        self.answers, self.requests = answers, []
+    def __init__(self, outcomes):
+        self.outcomes, self.requests = outcomes, []
 
     def Predict(self, request, context):  # noqa: N802  the service's name
         """A gRPC code, or the embedding as an array."""
-        answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
+        outcome = self.outcomes[min(len(self.requests), len(self.outcomes) - 1)]
         self.requests.append((request, dict(context.invocation_metadata())))
-        if isinstance(answer, grpc.StatusCode):
-            context.abort(answer, "said so")
+        if isinstance(outcome, grpc.StatusCode):
+            context.abort(outcome, "said so")
         response = predict_pb2.PredictResponse()
-        response.outputs["embedding"].CopyFrom(answer)
+        response.outputs["embedding"].CopyFrom(outcome)
         return response
 
 
 @contextlib.contextmanager
-def serving(*answers):
-    """The address of a server with these answers, and the service."""
-    # No answer has a size limit; requests have gRPC's own.
+def serving(*outcomes):
+    """The address of a server with these outcomes, and the service."""
+    # No response has a size limit; requests have gRPC's own.
     server = grpc.server(
         concurrent.futures.ThreadPoolExecutor(2), options=[("grpc.max_send_message_length", -1)]
     )
-    service = Service(answers)
+    service = Service(outcomes)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -61,7 +61,7 @@ def pauses(monkeypatch):
 EMBEDDING = tf.make_tensor_proto(np.array([[0.5, -2]], np.float32))
 
 
-def test_unavailable_is_asked_again(pauses):
+def test_unavailable_is_retried(pauses):
     """With the same request, version and headers, after pauses that grow."""
     with serving(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, EMBEDDING) as (url, service):
         with EmbeddingClient(url, "name", version=3, headers={"Authorization": "x"}) as client:
@@ -79,7 +79,7 @@ def test_unavailable_is_asked_again(pauses):
     ("INVALID_ARGUMENT", RequestError), ("NOT_FOUND", RequestError), ("RESOURCE_EXHAUSTED", RequestError),
     ("DEADLINE_EXCEEDED", DeadlineError), ("INTERNAL", EndpointError),
 ])  # fmt: skip
-def test_other_codes_are_told_at_once(code, kind):
+def test_other_codes_are_errors_at_once(code, kind):
     """With the endpoint's words, its address and the code."""
     with serving(grpc.StatusCode[code]) as (url, service):
         with EmbeddingClient(url) as client, pytest.raises(EndpointError) as failed:
@@ -100,7 +100,7 @@ def test_an_endpoint_that_is_not_there(pauses):
     assert len(pauses) == 3
 
 
-def test_answers_may_exceed_4_mb():
+def test_responses_may_exceed_4_mb():
     """The limit at which gRPC stops by itself does not stop it."""
     values = np.random.default_rng(0).normal(size=[1, 2**21]).astype(np.float32)
     with serving(tf.make_tensor_proto(values)) as (url, _), EmbeddingClient(url) as client:
@@ -125,7 +125,7 @@ def test_both_forms_of_a_tensor_are_read():
     (tensor_pb2.TensorProto(dtype=1, float_val=[1, 2], tensor_shape=tf.TensorShape([1, 3]).as_proto()),
      "must be whole"),
 ])  # fmt: skip
-def test_what_is_no_answer_is_told(tensor, message):
+def test_a_malformed_response_is_an_error(tensor, message):
     """With the endpoint's address, and without asking again."""
     with serving(tensor) as (url, service):
         with EmbeddingClient(url) as client, pytest.raises(EndpointError, match=message) as failed:

@@ -7,9 +7,9 @@ import yaml
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.guard import Limits
-from serving.messages import BatchingParameters, MonitoringConfig, read_text
 from serving.serve import CONFIG, IMAGE, Service, container_command, model_server_command
 from tests.conftest import ROOT
+from tests.serving.messages import BatchingParameters, MonitoringConfig, read_text
 
 # The flags of tensorflow_model_server that are used here.
 FLAGS = {
@@ -69,13 +69,13 @@ def model():
 
 
 def test_the_model_server_s_configuration(model):
-    """The client's default name; only the newest version answers."""
+    """The client's default name; only the newest version is served."""
     assert (model.name, model.model_platform) == (Service.name, "tensorflow")
     assert model.model_version_policy.latest.num_versions == 1
 
 
-def test_batching_answers_what_the_artefact_answers():
-    """A server that splits refuses what is above max_batch_size all the same: the artefact's limit."""
+def test_batching_has_the_artefacts_limit():
+    """A server that splits rejects what is above max_batch_size all the same: the artefact's limit."""
     batching = read_text(CONFIG / "batching.pbtxt", BatchingParameters)
     assert batching.max_batch_size.value == Limits().max_batch
     assert batching.enable_large_batch_splitting.value
@@ -84,7 +84,7 @@ def test_batching_answers_what_the_artefact_answers():
 
 
 def test_the_metrics_path_is_one_everywhere(pod):
-    """What the server tells, Prometheus asks, in compose and in Kubernetes."""
+    """The server has it, Prometheus uses it, in compose and in Kubernetes."""
     monitoring = read_text(CONFIG / "monitoring.pbtxt", MonitoringConfig).prometheus_config
     assert monitoring.enable
     (job,) = yaml.safe_load((CONFIG / "prometheus.yaml").read_text())["scrape_configs"]
@@ -118,9 +118,9 @@ def test_compose_and_kubernetes_start_the_server_alike(compose, container):
     assert container["command"] == compose["services"]["serving"]["entrypoint"]
 
 
-def test_rll_serve_uses_known_flags(exported, tmp_path):
-    """Of the program and of the container; a corrupt version is refused at once."""
-    service = Service(exported, batching_file=CONFIG / "batching.pbtxt")
+def test_rll_serve_uses_known_flags(artefact_folder):
+    """Of the program and of the container; a corrupt version is rejected at once."""
+    service = Service(artefact_folder, batching_file=CONFIG / "batching.pbtxt")
     command = container_command("docker", service, "name")
     for words in (model_server_command("server", service)[1:], command[command.index(IMAGE) + 1 :]):
         given = flags(words)
@@ -158,7 +158,7 @@ def test_kubernetes_carries_the_same_configuration(kubernetes):
 
 
 def test_kubernetes_probes_and_limits(kubernetes, container, model):
-    """Each probe asks a port that is there; requests are within limits; the service finds the pods."""
+    """Each probe uses a port that is there; requests are within limits; the service finds the pods."""
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": GRPC_PORT, "rest": REST_PORT}
     for probe in ("startupProbe", "readinessProbe"):
@@ -173,7 +173,7 @@ def test_kubernetes_probes_and_limits(kubernetes, container, model):
 
 
 def test_kubernetes_mounts_what_is_read(kubernetes, pod, container, model):
-    """Every mount has its volume, what is read is read-only; the map is there, and the claim is told of."""
+    """Every mount has its volume, what is read is read-only; the head names the claim."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert {mount["name"] for mount in mounts.values()} == set(volumes)

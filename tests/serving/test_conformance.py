@@ -1,6 +1,6 @@
-"""What any server of an exported model must answer: the development server, or TensorFlow Serving.
+"""What any server of an exported model must give: the development server, or TensorFlow Serving.
 
-`tests/serving/conftest.py` tells how to name another endpoint.
+`tests/serving/conftest.py` says how to name another endpoint.
 """
 
 import io
@@ -26,9 +26,9 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["rest", "grpc"])
 def test_embeddings_equal_the_artefact_in_this_process(endpoint, transport, level):
     """In several requests, in order, of the same width and type."""
     with endpoint.client(transport, batch_size=3) as client:
-        answered = client.embed(PICTURES, level)
-    assert answered.dtype == np.float32
-    np.testing.assert_allclose(answered, endpoint.artefact.embed(PICTURES, level), atol=TOLERANCE)
+        found = client.embed(PICTURES, level)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, endpoint.artefact.embed(PICTURES, level), atol=TOLERANCE)
 
 
 @TRANSPORTS
@@ -44,14 +44,14 @@ def test_search_equals_the_artefact_in_this_process(endpoint, transport):
     """Rows, labels, names and distances of the packed gallery."""
     endpoint.require_gallery()
     with endpoint.client(transport, batch_size=8) as client:
-        answered = client.search(PICTURES)
+        found = client.search(PICTURES)
     wanted = endpoint.artefact.search(PICTURES)
-    assert answered.ids.dtype == answered.labels.dtype == np.int64
-    assert answered.distances.dtype == np.float32
+    assert found.ids.dtype == found.labels.dtype == np.int64
+    assert found.distances.dtype == np.float32
     for name in ("ids", "labels", "paths", "class_names"):
-        np.testing.assert_array_equal(getattr(answered, name), getattr(wanted, name))
-    np.testing.assert_allclose(answered.distances, wanted.distances, atol=TOLERANCE)
-    assert answered.paths[0, 0].endswith(".png")
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_allclose(found.distances, wanted.distances, atol=TOLERANCE)
+    assert found.paths[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_rll_search_prints_the_same(endpoint, transport, has_gallery_file, pictu
         rll("embed", endpoint.artefact.folder, "--data", f"folder:{pictures}", "--to", words[-1])
     printed = []
     there = ("--endpoint", endpoint.address(transport), "--model-name", endpoint.model)
-    for asked in ((endpoint.artefact.folder,), there):
+    for source in ((endpoint.artefact.folder,), there):
         capfd.readouterr()
-        rll("search", *asked, *queries, *words)
+        rll("search", *source, *queries, *words)
         printed.append([line.split() for line in capfd.readouterr().out.splitlines()])
     here, there = printed
     assert len(here) == len(queries) * (1 + 3)
@@ -101,16 +101,16 @@ def test_rest_metadata_and_status(endpoint):
     """The documents that TensorFlow Serving gives, of the model and of one version."""
     number = endpoint.version()
     for suffix in ("", f"/versions/{number}"):
-        status, answer = endpoint.get(suffix)
+        status, response = endpoint.get(suffix)
         assert status == 200
         health = {"error_code": "OK", "error_message": ""}
         row = {"version": str(number), "state": "AVAILABLE", "status": health}
-        assert row in answer["model_version_status"]
-        status, answer = endpoint.get(f"{suffix}/metadata")
+        assert row in response["model_version_status"]
+        status, response = endpoint.get(f"{suffix}/metadata")
         assert status == 200
-        spec = answer["model_spec"]
+        spec = response["model_spec"]
         assert (spec["name"], spec["version"]) == (endpoint.model, str(number))
-        signatures = answer["metadata"]["signature_def"]["signature_def"]
+        signatures = response["metadata"]["signature_def"]["signature_def"]
         assert {"serving_default", "low", "mid", "high", "pixels"} <= set(signatures)
         assert signatures["low"]["method_name"] == "tensorflow/serving/predict"
         (name, tensor), = signatures["serving_default"]["inputs"].items()  # fmt: skip
@@ -119,7 +119,7 @@ def test_rest_metadata_and_status(endpoint):
 
 
 @TRANSPORTS
-def test_the_client_tells_metadata_and_status(endpoint, transport):
+def test_the_client_reads_metadata_and_status(endpoint, transport):
     """Both ways alike."""
     with endpoint.client(transport) as client, endpoint.client() as other:
         assert client.is_ready()
@@ -129,7 +129,7 @@ def test_the_client_tells_metadata_and_status(endpoint, transport):
 
 
 def test_rows_and_columns(endpoint):
-    """Both of TensorFlow Serving's formats, each plain and by name, answer in their own form."""
+    """Both of TensorFlow Serving's formats, each plain and by name, respond in their own form."""
     with endpoint.client() as client:
         wanted = client.embed([GOOD, PICTURES[1]])
     values = [b64(GOOD), b64(PICTURES[1])]
@@ -140,13 +140,13 @@ def test_rows_and_columns(endpoint):
         ({"inputs": {"images": values}, "signature_name": "serving_default"}, "outputs"),
     ]:
         for suffix in (":predict", f"/versions/{endpoint.version()}:predict"):
-            status, answer = endpoint.post(body, suffix)
-            assert (status, list(answer)) == (200, [key]), answer
-            np.testing.assert_allclose(answer[key], wanted, atol=TOLERANCE)
+            status, response = endpoint.post(body, suffix)
+            assert (status, list(response)) == (200, [key]), response
+            np.testing.assert_allclose(response[key], wanted, atol=TOLERANCE)
 
 
 def test_several_outputs_come_by_name(endpoint):
-    """Search answers in rows of all outputs, or in columns; names of files as strings, not in base64."""
+    """Search responds in rows of all outputs, or in columns; names of files as strings, not in base64."""
     endpoint.require_gallery()
     wanted = endpoint.artefact.search([GOOD, PICTURES[1]])
     values = [b64(GOOD), b64(PICTURES[1])]
@@ -162,7 +162,7 @@ def test_several_outputs_come_by_name(endpoint):
 
 
 def test_curl_gets_the_embedding(endpoint, tmp_path):
-    """The README's request, by a client that is none of ours."""
+    """The documented request, by a client that is none of ours."""
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
     (tmp_path / "request.json").write_text(json.dumps({"instances": [b64(GOOD)]}))
@@ -175,11 +175,11 @@ def test_curl_gets_the_embedding(endpoint, tmp_path):
     np.testing.assert_allclose(json.loads(process.stdout)["predictions"], wanted, atol=TOLERANCE)
 
 
-def test_the_readmes_python_asks_it(endpoint, tmp_path, monkeypatch):
+def test_the_documented_python_runs(endpoint, tmp_path, monkeypatch):
     """The block as it stands, but for the address and the model's name."""
     endpoint.require_gallery()
     (block,) = re.findall(
-        r"```python\n([^`]*EmbeddingClient[^`]*)```", (ROOT / "README.md").read_text("utf-8")
+        r"```python\n([^`]*EmbeddingClient[^`]*)```", (ROOT / "docs" / "serving.md").read_text("utf-8")
     )
     address = f'"{endpoint.url}", "{endpoint.model}"'
     assert '"http://127.0.0.1:8501"' in block
@@ -206,12 +206,12 @@ def test_a_picture_above_4_mb(endpoint, transport):
 
 @TRANSPORTS
 def test_a_picture_larger_than_a_batch(endpoint, transport):
-    """It is sent alone, and answered as the artefact answers in this process."""
+    """It is sent alone, and embedded as by the artefact in this process."""
     large = encoded(np.random.default_rng(0).integers(0, 256, [2400, 2400, 3], np.uint8), "BMP")
     assert len(large) > 2**24
     with endpoint.client(transport) as client:
-        answered = client.embed([GOOD, large])
-    np.testing.assert_allclose(answered, endpoint.artefact.embed([GOOD, large]), atol=TOLERANCE)
+        found = client.embed([GOOD, large])
+    np.testing.assert_allclose(found, endpoint.artefact.embed([GOOD, large]), atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(("transport", "content"), [("rest", b""), ("grpc", b""), ("rest", b"no picture")])
@@ -221,20 +221,20 @@ def test_a_file_that_is_no_picture_is_named(endpoint, transport, content, pictur
     file = tmp_path / "data" / "class" / "bad.png"
     file.write_bytes(content)
     there = ("--endpoint", endpoint.address(transport), "--model-name", endpoint.model)
-    told = []
-    for asked in ((endpoint.artefact.folder,), there):
+    printed = []
+    for source in ((endpoint.artefact.folder,), there):
         capfd.readouterr()
-        words = ("embed", *asked, "--data", f"folder:{tmp_path / 'data'}", "--to", tmp_path / "x.npz")
+        words = ("embed", *source, "--data", f"folder:{tmp_path / 'data'}", "--to", tmp_path / "x.npz")
         assert cli.run([str(word) for word in words]) == 1
-        assert cli.run([str(word) for word in ("search", *asked, file)]) == 1
-        told.append(capfd.readouterr().err)
-    here, there = told
+        assert cli.run([str(word) for word in ("search", *source, file)]) == 1
+        printed.append(capfd.readouterr().err)
+    here, there = printed
     assert here == there
     assert here.count(f"{file} is not a whole picture") == 2
 
 
-def test_a_grpc_answer_tells_what_answered(endpoint):
-    """Name, version and signature; with a filter only the outputs that are asked for."""
+def test_a_grpc_response_names_model_version_and_signature(endpoint):
+    """Name, version and signature; with a filter only the outputs that are source for."""
     import tensorflow as tf
 
     stub, request = predict_call(endpoint)
@@ -250,32 +250,32 @@ def test_a_grpc_answer_tells_what_answered(endpoint):
     assert set(response.outputs) == {"ids", "paths"}
 
 
-def test_what_is_not_there_is_told(endpoint):
+def test_what_is_not_there_is_an_error(endpoint):
     """Other models, versions, labels, signatures and paths."""
     good = {"instances": [b64(GOOD)]}
     for suffix, wanted in [
         ("/versions/99999:predict", 404), ("x:predict", 404), ("/labels/stable:predict", 400), (":ask", 400)
     ]:  # fmt: skip
-        status, answer = endpoint.post(good, suffix)
-        assert (status, list(answer)) == (wanted, ["error"])
-        assert answer["error"]
+        status, response = endpoint.post(good, suffix)
+        assert (status, list(response)) == (wanted, ["error"])
+        assert response["error"]
     for suffix, wanted in [("/versions/99999", 404), ("x", 404), ("x/metadata", 404), ("/other", 400)]:
-        status, answer = endpoint.get(suffix)
-        assert (status, list(answer)) == (wanted, ["error"])
+        status, response = endpoint.get(suffix)
+        assert (status, list(response)) == (wanted, ["error"])
     assert HTTP.request("GET", f"{endpoint.url}/favicon.ico").status == 404
 
 
 @TRANSPORTS
-def test_the_client_tells_what_is_not_there(endpoint, transport):
+def test_what_is_not_there_is_an_error_of_the_client(endpoint, transport):
     """A level and a version, in words that name the endpoint."""
     codes = {"rest": (400, 404), "grpc": ("FAILED_PRECONDITION", "NOT_FOUND")}[transport]
-    with pytest.raises(RequestError, match="top") as refused, endpoint.client(transport) as client:
+    with pytest.raises(RequestError, match="top") as rejected, endpoint.client(transport) as client:
         client.embed([GOOD], "top")
-    assert refused.value.status == codes[0]
+    assert rejected.value.status == codes[0]
     with (
-        pytest.raises(RequestError, match="99999") as refused,
+        pytest.raises(RequestError, match="99999") as rejected,
         endpoint.client(transport, version=99999) as client,
     ):
         client.embed([GOOD])
-    assert refused.value.status == codes[1]
-    assert str(refused.value).startswith(endpoint.address(transport))
+    assert rejected.value.status == codes[1]
+    assert str(rejected.value).startswith(endpoint.address(transport))

@@ -107,7 +107,7 @@ def test_names_belong_to_their_rows(vectors):
     assert found["class_names"].numpy()[0, 0] == "ß".encode()
 
 
-def test_what_can_not_be_packed_is_refused(vectors):
+def test_what_can_not_be_packed_is_rejected(vectors):
     """Rows that are not of unit norm, top 0, an unknown precision."""
     wrong = vectors.copy()
     wrong[3] *= 1.1
