@@ -8,7 +8,6 @@ from importlib import metadata
 
 import rll_tf
 from tests.conftest import ROOT
-from trainers.recipes import RECIPES, open_recipe
 
 
 def test_another_keras_backend_is_one_clear_error():
@@ -63,14 +62,3 @@ def test_rooms_import_only_what_they_may():
         if room in {"losses", "models", "data", "evaluation"}:
             for other in {"losses", "models", "data", "evaluation", "training"} - {room}:
                 assert f"rll_tf.{other}" not in text, f"{file} imports {other}"
-
-
-def test_every_recipe_says_what_it_is():
-    """A docstring with a command, a data set and settings that can be replaced."""
-    for name in RECIPES:
-        recipe = open_recipe(name)
-        assert f"rll train {name}" in recipe.__doc__
-        if name == "folder":  # its settings depend on the pictures
-            continue
-        assert recipe.DATA
-        assert recipe.SETTINGS.override(["steps=1"]).steps == 1

@@ -10,8 +10,10 @@ import click
 
 from rll_tf.data import DATASETS, Dataset, open_dataset, place
 from rll_tf.data.download import Progress, RemoteFile
+from rll_tf.data.fetch import SOURCES, known_source
 from rll_tf.data.fetch import fetch as fetch_files
-from rll_tf.data.fetch import known_source
+from trainers.suggestions import suggesting
+from trainers.table import print_table
 
 
 def list_datasets() -> None:
@@ -23,9 +25,7 @@ def list_datasets() -> None:
         where = f"{place(name)}: {entry.where}" if entry.has_place else entry.where
         rows.append((entry.usage(name), entry.what, where, there))
         lacks += [lack] if lack else []
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
     for lack in lacks:
         print(lack)
     print(
@@ -58,7 +58,8 @@ def fetch(name: str) -> None:
         ValueError: it can't be fetched by name, or what arrived is not complete.
         DownloadError: no source gave it; the message says what to put where by hand.
     """
-    known_source(name)
+    with suggesting(SOURCES, name):
+        known_source(name)
     folder = place(name)
     with contextlib.suppress(ValueError, OSError):
         print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")

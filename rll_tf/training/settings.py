@@ -26,19 +26,23 @@ class Settings:
     """A recipe's numbers; every one can be replaced on the command line with `--set key=value`.
 
     Args:
-        backbone: a name in `rll_tf.models.BACKBONES`.
+        backbone: the network, a name in `rll_tf.models.BACKBONES`: convnet, inception_bn, …
         layout: which of the backbone's variants, where it has several; None is its first.
         weights: a file for `rll_tf.models.load_pretrained`; None draws them from the seed.
         pixels: what the network takes, see `PIXELS`; None is what belongs to the weights' file, otherwise to
             the backbone. Inception-BN's weights under Keras's names don't tell, and need it.
-        precision: a name in `PRECISIONS`; embeddings and loss are float32 in each.
+        precision: float32, mixed_float16 or mixed_bfloat16; embeddings and loss are float32 in each.
         jit: whether to compile steps with XLA.
         levels: the embeddings to train, each with a `RankedListLoss` of its own, weight 1 each.
         embedding_dim: numbers in each level's embedding; None is the backbone's default.
         input_px: side of the square that the network sees.
         resize_px: side to which pictures are resized before cropping; None is `input_px`, no crop.
-        alpha, margin, temperature, variant: of the loss (α, m and T in the paper).
-        classes_per_batch, images_per_class: C and K of a batch.
+        alpha: of the loss: negatives are pushed beyond this distance (α in the paper).
+        margin: of the loss: positives are pulled within alpha - margin (m in the paper).
+        temperature: of the loss: how much more near negatives weigh (T in the paper).
+        variant: of the loss: paper, release2019 or release2020.
+        classes_per_batch: C of a batch.
+        images_per_class: K of a batch.
         steps: how many batches to train on.
         learning_rate: at the start; it falls to zero along half a cosine over `steps`, unless halved.
         halve_every_steps: halve the rate after each so many steps, instead of the cosine.
@@ -48,8 +52,8 @@ class Settings:
         validate_every_steps: how often to validate and to save a checkpoint.
         validation_share: share of the training classes held out for validation, where the data set has no
             validation split of its own.
-        validation_folds, validation_fold: where folds is not 0, cross-validation instead: which of how many
-            parts of the training classes is held out, from 1.
+        validation_folds: cross-validation instead: parts of the training classes; 0 for none.
+        validation_fold: which of these parts is held out, from 1.
         mirror, rotate_degrees, zoom, stretch, shear, shift, scale_and_aspect: see
             `rll_tf.data.Augmentation`.
         seed: of the weights, the batches, the augmentation and the held-out classes.
