@@ -54,17 +54,15 @@ RELEASE_2020 = dict(variant="release2020", scale_and_aspect=True)
 
 RECIPES = {
     "cub200": Recipe("birds: the paper's run", "cub200", PAPER | CUB),
-    "cub200_2019": Recipe("birds: as released in 2019", "cub200", PAPER | CUB | CUB_2019),
-    "cub200_2020": Recipe("birds: loss and crops released in 2020", "cub200", PAPER | CUB | RELEASE_2020),
+    "cub200_2019": Recipe("birds: all as of 2019", "cub200", PAPER | CUB | CUB_2019),
+    "cub200_2020": Recipe("birds: loss and crops of 2020", "cub200", PAPER | CUB | RELEASE_2020),
     "cars196": Recipe("cars: the paper's run", "cars196", PAPER | CARS),
-    "cars196_2019": Recipe("cars: the loss released in 2019", "cars196", PAPER | CARS | RELEASE_2019),
-    "cars196_2020": Recipe("cars: loss and crops released in 2020", "cars196", PAPER | CARS | RELEASE_2020),
+    "cars196_2019": Recipe("cars: the loss of 2019", "cars196", PAPER | CARS | RELEASE_2019),
+    "cars196_2020": Recipe("cars: loss and crops of 2020", "cars196", PAPER | CARS | RELEASE_2020),
     "sop": Recipe("products: the paper's run", "sop", PAPER | PRODUCTS),
-    "sop_2019": Recipe("products: as released in 2019", "sop", PAPER | PRODUCTS | RELEASE_2019),
-    "sop_2020": Recipe("products: loss and crops released in 2020", "sop", PAPER | PRODUCTS | RELEASE_2020),
+    "sop_2019": Recipe("products: all as of 2019", "sop", PAPER | PRODUCTS | RELEASE_2019),
+    "sop_2020": Recipe("products: loss and crops of 2020", "sop", PAPER | PRODUCTS | RELEASE_2020),
     "inshop": Recipe("garments: the paper's loss, SOP's numbers", "inshop", PAPER | PRODUCTS),
-    "inshop_2019": Recipe("garments: the loss released in 2019", "inshop", PAPER | PRODUCTS | RELEASE_2019),
-    "inshop_2020": Recipe(
-        "garments: loss and crops released in 2020", "inshop", PAPER | PRODUCTS | RELEASE_2020
-    ),
+    "inshop_2019": Recipe("garments: the loss of 2019", "inshop", PAPER | PRODUCTS | RELEASE_2019),
+    "inshop_2020": Recipe("garments: loss and crops of 2020", "inshop", PAPER | PRODUCTS | RELEASE_2020),
 }

@@ -25,8 +25,8 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 
 It needs at least two classes of pictures, best several of each of many, and no weights. ImageNet's
 `googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, given with `--set weights=FILE`
-make the third column. By estimate the three take 1, 3 and 6 GB of memory; on two CPU cores the first takes half
-an hour at most, the second 0.2 hours for 300 steps and 7 for 10,000.
+make the third column. By estimate the three take 1, 3 and 6 GB of memory; on two CPU cores the first takes
+half an hour at most, the second 0.2 hours for 300 steps and 7 for 10,000.
 
 The two columns of random weights are the recipes `convnet` and `inception_bn`, whose docstrings say what was
 measured with them. How passes, batches and sizes follow from a folder is a rule of thumb, not a search. The
