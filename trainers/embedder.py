@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from rll_tf.data import Catalogue, name_corrupt, printable
-from serving.artefact import Artefact, refusal
+from serving.artefact import Artefact
 from serving.client import EmbeddingClient, EndpointError, PictureError, RequestError, SearchResult
 from serving.errors import PictureRejected
+from serving.signatures import DEFAULT, PIXELS, SEARCH
 
 BATCH_SIZE = 64
-Result = TypeVar("Result")
-# Signatures that are not levels.
-NOT_LEVELS = {"serving_default", "pixels", "search"}
 
 
 class Embedder(Protocol):
@@ -68,7 +65,7 @@ class FolderEmbedder:
         parts = []
         for first, batch in _batches(pictures):
             try:
-                parts.append(_rejecting(lambda pictures: self._artefact.embed(pictures, level), batch))
+                parts.append(self._artefact.embed(batch, level))
             except PictureRejected as error:
                 index = None if error.index is None else first + error.index
                 raise PictureRejected(index, error.reason) from error
@@ -76,7 +73,7 @@ class FolderEmbedder:
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Embedder`."""
-        return _rejecting(self._artefact.search, list(pictures))
+        return self._artefact.search(list(pictures))
 
     def close(self) -> None:
         """See `Embedder`."""
@@ -105,7 +102,7 @@ class EndpointEmbedder:
     @property
     def levels(self) -> Sequence[str]:
         """See `Embedder`."""
-        return sorted(self._signatures - NOT_LEVELS)
+        return sorted(self._signatures - {DEFAULT, PIXELS, SEARCH})
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
         """See `Embedder`."""
@@ -118,7 +115,7 @@ class EndpointEmbedder:
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Embedder`."""
-        if "search" not in self._signatures:
+        if SEARCH not in self._signatures:
             raise ValueError(f"{self._client.url} has no gallery packed into it; give --gallery FILE.npz")
         try:
             return self._client.search(pictures)
@@ -160,19 +157,7 @@ def _batches(pictures: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _rejection(error: RequestError | PictureError) -> PictureRejected:
-    return PictureRejected(getattr(error, "index", None), getattr(error, "reason", str(error)))
-
-
-def _rejecting(run: Callable[[list[bytes]], Result], pictures: list[bytes]) -> Result:
-    """Run the artefact on these pictures; its error becomes a `PictureRejected`."""
-    try:
-        return run(pictures)
-    except tf.errors.InvalidArgumentError as error:
-        if len(pictures) == 1:
-            raise PictureRejected(0, refusal(error)) from error
-        for index, picture in enumerate(pictures):  # a decoder does not know which picture it decodes
-            try:
-                _rejecting(run, [picture])
-            except PictureRejected as rejected:
-                raise PictureRejected(index, rejected.reason) from error
-        raise PictureRejected(None, refusal(error)) from error
+    """The client's error as the artefact would raise it."""
+    if isinstance(error, RequestError) and error.index is None:
+        return PictureRejected(None, f"{error.endpoint}: {error.reason}")
+    return PictureRejected(error.index, error.reason)
