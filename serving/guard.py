@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from rll_tf.data import claimed_pixels
+from rll_tf.data import header_pixels
 
 # How many of a rejected picture's first bytes the message shows.
 _SHOWN_BYTES = 8
@@ -63,7 +63,7 @@ class Limits:
             index: the picture's number, for the message.
             resize_px: what the picture will be resized to.
         """
-        claim, claimed_side, is_whole = claimed_pixels(encoded)
+        claim, claimed_side, is_whole = header_pixels(encoded)
         longest = self.longest_side(resize_px)
 
         def too_many(most: int, what: str, found: tf.Tensor) -> list[str | tf.Tensor]:

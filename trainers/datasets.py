@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from rll_tf.data import DATASETS, Dataset, open_dataset, place
+from rll_tf.data import DATASETS, Dataset, dataset_path, open_dataset
 from rll_tf.data.download import Progress, RemoteFile
 from rll_tf.data.fetch import SOURCES, known_source
 from rll_tf.data.fetch import fetch as fetch_files
@@ -22,14 +22,14 @@ def list_datasets() -> None:
     lacks = []
     for name, entry in DATASETS.items():
         there, lack = _state(name, entry)
-        where = f"{place(name)}: {entry.where}" if entry.has_place else entry.where
+        where = f"{dataset_path(name)}: {entry.where}" if entry.has_default_path else entry.where
         rows.append((entry.usage(name), entry.what, where, there))
         lacks += [lack] if lack else []
     print_table(rows)
     for lack in lacks:
         print(lack)
     print(
-        f"benchmarks lie in {place('NAME')} (RLL_DATASETS sets another root); "
+        f"benchmarks lie in {dataset_path('NAME')} (RLL_DATASETS sets another root); "
         "rll datasets fetch NAME brings one there, or says what to put there by hand"
     )
 
@@ -38,10 +38,10 @@ def _state(name: str, entry: Dataset) -> tuple[str, str]:
     """A word for the table, and a line on what is incomplete."""
     if name == "tfds":
         return ("yes" if importlib.util.find_spec("tensorflow_datasets") else "no"), ""
-    if not entry.has_place:
+    if not entry.has_default_path:
         return ("-" if entry.has_path else "yes"), ""
     try:
-        if not place(name).is_dir():
+        if not dataset_path(name).is_dir():
             return "no", ""
         catalogue = open_dataset(name)
     except (ValueError, OSError) as error:
@@ -60,7 +60,7 @@ def fetch(name: str) -> None:
     """
     with suggesting(SOURCES, name):
         known_source(name)
-    folder = place(name)
+    folder = dataset_path(name)
     with contextlib.suppress(ValueError, OSError):
         print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")
         return

@@ -8,17 +8,18 @@ from collections.abc import Callable
 from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, tfds
 from rll_tf.data.cache import PictureCache
 from rll_tf.data.catalogue import Catalogue, printable
-from rll_tf.data.claims import claimed_pixels
-from rll_tf.data.dirty import Skipped, duplicates, report_duplicates, skip_corrupt
+from rll_tf.data.image_header import header_pixels
 from rll_tf.data.images import Augmentation, Preprocessing
-from rll_tf.data.pipeline import (
+from rll_tf.data.integrity import (
     CorruptPictureError,
-    evaluation_batches,
-    load_pictures,
+    Skipped,
+    duplicates,
     name_corrupt,
-    training_batches,
+    report_duplicates,
+    skip_corrupt,
 )
-from rll_tf.data.places import place
+from rll_tf.data.paths import dataset_path
+from rll_tf.data.pipeline import evaluation_batches, load_pictures, training_batches
 from rll_tf.data.sampler import ClassBalancedBatches, class_balanced_batches
 
 __all__ = [
@@ -30,14 +31,14 @@ __all__ = [
     "PictureCache",
     "Preprocessing",
     "Skipped",
-    "claimed_pixels",
     "class_balanced_batches",
+    "dataset_path",
     "duplicates",
     "evaluation_batches",
+    "header_pixels",
     "load_pictures",
     "name_corrupt",
     "open_dataset",
-    "place",
     "printable",
     "report_duplicates",
     "skip_corrupt",
@@ -47,14 +48,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What opens a data set, how its SPEC goes on, what it is, where it lies.
+    """A data set that a SPEC may name.
 
     Args:
         open: called with the SPEC's path where it has one.
-        has_path: whether the SPEC carries a path (or, for tfds, a builder's name).
+        has_path: whether the SPEC has a path (or, for tfds, a builder's name).
         what: one line on what it is.
         where: where it comes from, or for a benchmark the files that its folder must hold.
-        has_place: whether the path may be left out, as the data set has a place of its own: see `place`.
+        has_default_path: whether the path may be left out, and is `dataset_path(name)` then.
         argument: what the help calls the path.
     """
 
@@ -62,19 +63,19 @@ class Dataset:
     has_path: bool
     what: str
     where: str
-    has_place: bool = False
+    has_default_path: bool = False
     argument: str = "PATH"
 
     def usage(self, name: str) -> str:
         """How the SPEC is written: `glyphs`, `folder:PATH`, `cub200[:PATH]`."""
         if not self.has_path:
             return name
-        return f"{name}[:{self.argument}]" if self.has_place else f"{name}:{self.argument}"
+        return f"{name}[:{self.argument}]" if self.has_default_path else f"{name}:{self.argument}"
 
 
 DATASETS = {
     "glyphs": Dataset(
-        glyphs.glyphs, False, "letters of many alphabets in sixteen fonts", "drawn when asked for"
+        glyphs.glyphs, False, "letters of many alphabets in sixteen fonts", "drawn when opened"
     ),
     "digits": Dataset(digits.digits, False, "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
     "folder": Dataset(folder.folder, True, "your own pictures", "one directory a class, however deep"),
@@ -99,14 +100,14 @@ DATASETS = {
 def open_dataset(spec: str) -> Catalogue:
     """Open a data set by its SPEC: `"glyphs"`, `"folder:PATH"`, `"cub200"`, `"cub200:PATH"`, `"tfds:NAME"`.
 
-    A benchmark without a path is looked for in its own place, see `place`.
+    A benchmark without a path is opened from `dataset_path(NAME)`.
 
     Returns:
         A `Catalogue`: paths or pixels, integer labels, class names, and splits that share no class (but
         In-shop's query and gallery).
 
     Raises:
-        ValueError: the name is unknown, a path is missing or not wanted, or counts are not as published.
+        ValueError: the name is unknown, a path is missing or not allowed, or counts are not as published.
         FileNotFoundError: the path does not exist, or files are missing.
     """
     name, colon, path = spec.partition(":")
@@ -116,11 +117,11 @@ def open_dataset(spec: str) -> Catalogue:
         raise ValueError(f"{what}; known are: {known}")
     dataset = DATASETS[name]
     if dataset.has_path:
-        if not path and not dataset.has_place:
+        if not path and not dataset.has_default_path:
             raise ValueError(f"data set {name!r} needs a path, as in {dataset.usage(name)}; got {spec!r}")
         if path:
             return dataset.open(path)
-        return dataclasses.replace(dataset.open(place(name)), spec=name)
+        return dataclasses.replace(dataset.open(dataset_path(name)), spec=name)
     if colon:
         raise ValueError(f"data set {name!r} takes no path; got {spec!r}")
     return dataset.open()

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 from rll_tf.data.decode import decode
 from rll_tf.data.images import Preprocessing
 
-# Part of every key: to be raised when decoding or resizing changes a single pixel.
+# Part of every entry's path: to be raised when decoding or resizing changes a single pixel.
 VERSION = 3
 
 
@@ -24,15 +24,15 @@ class PictureCache:
     """A folder of resized pictures, each a file of resize_px · resize_px · 3 bytes.
 
     A picture is found by the content of its file, so renamed, moved and equal files share one entry, and a
-    changed file gets another. Entries appear in one move once they are whole: a process that is killed leaves
+    changed file gets another. An entry appears in one move once it is whole: a process that is killed leaves
     at most a temporary file, several processes may share the folder, and a file of another size is written
-    anew. Nothing is ever thrown away; delete the folder to be rid of it. At 256 px a picture takes 197 kB.
+    again. Nothing is ever removed; delete the folder to be rid of it. At 256 px a picture takes 197 kB.
 
     Args:
         folder: made if need be.
 
     Raises:
-        OSError: the folder can't be made or written into, which is told at once and not after hours.
+        OSError: the folder can't be made or written to, which is raised at once and not after hours.
     """
 
     folder: Path
@@ -47,9 +47,7 @@ class PictureCache:
             ) from error
 
     def keep(self, paths: Sequence[str], preprocessing: Preprocessing) -> list[str]:
-        """Make sure that every picture is in the cache.
-
-        Each file is read once for its content's name; only pictures that are not here yet are decoded.
+        """Put every picture into the cache that is not in it yet; only these are decoded.
 
         Returns:
             The cached files, one a path.
@@ -61,37 +59,22 @@ class PictureCache:
         top = self.folder / f"v{VERSION}-{preprocessing.resize_px}px"
         size = preprocessing.resize_px**2 * 3
         with ThreadPoolExecutor() as threads:
-            names = list(threads.map(_content_name, paths))
-        files = [top / name[:2] / f"{name[2:]}.u8" for name in names]
-        absent: dict[Path, str] = {}
-        for file, path in zip(files, paths, strict=True):
-            if file not in absent and not _has_size(file, size):
-                absent[file] = path
-        for file, pixels in _fitted(absent, preprocessing):
-            _write(file, pixels)
+            keys = list(threads.map(_content_key, paths))
+        files = [top / key[:2] / f"{key[2:]}.u8" for key in keys]
+        path_of = dict(zip(files, paths, strict=True))
+        absent = [file for file in path_of if not (file.is_file() and file.stat().st_size == size)]
+        encoded_paths = tf.constant([os.fsencode(path_of[file]) for file in absent], tf.string)
+        pictures = tf.data.Dataset.from_tensor_slices(encoded_paths).map(
+            lambda path: preprocessing.fit(decode(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        for file, pixels in zip(absent, pictures.prefetch(8).as_numpy_iterator(), strict=True):
+            _write(file, pixels.tobytes())
         return [str(file) for file in files]
 
 
-def _content_name(path: str) -> str:
+def _content_key(path: str) -> str:
     with open(path, "rb") as stream:
         return hashlib.blake2b(stream.read(), digest_size=16).hexdigest()
-
-
-def _has_size(file: Path, size: int) -> bool:
-    try:
-        return file.stat().st_size == size
-    except FileNotFoundError:
-        return False
-
-
-def _fitted(absent: dict[Path, str], preprocessing: Preprocessing) -> Iterator[tuple[Path, bytes]]:
-    files = list(absent)
-    paths = tf.constant([os.fsencode(path) for path in absent.values()], tf.string)
-    dataset = tf.data.Dataset.from_tensor_slices(paths).map(
-        lambda path: preprocessing.fit(decode(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    for file, pixels in zip(files, dataset.prefetch(8).as_numpy_iterator(), strict=True):
-        yield file, pixels.tobytes()
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, doubled, find_tree, missing
+from rll_tf.data.layout import Counts, check, doubled, find_tree, missing, split_by_class_id
 
 COUNTS = {"train": Counts(98, 8_054), "test": Counts(98, 8_131)}
 
@@ -50,48 +50,58 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
     """
     root, pairs, names = _annotated(Path(path).expanduser())
     labels = np.array([label for _, label in pairs], np.int64) - 1
-    count = sum(counts.classes for counts in expected.values())
-    if labels.min(initial=0) < 0 or labels.max(initial=0) >= count:
-        raise ValueError(
-            f"cars196: expected class ids from 1 to {count}; found {labels.min() + 1} to {labels.max() + 1}"
-        )
-    train = labels < expected["train"].classes
+    splits = split_by_class_id("cars196", labels, expected)
     catalogue = Catalogue(
         spec=f"cars196:{path}",
         paths=tuple(str(root / file) for file, _ in pairs),
         labels=labels,
-        class_names=tuple(names[i] if i < len(names) else str(i + 1) for i in range(count)),
-        splits={"train": np.flatnonzero(train), "test": np.flatnonzero(~train)},
+        class_names=tuple(
+            names[i] if i < len(names) else str(i + 1) for i in range(labels.max(initial=-1) + 1)
+        ),
+        splits=splits,
     )
     return check("cars196", catalogue, expected, root)
 
 
 def _annotated(path: Path) -> tuple[Path, list[tuple[str, int]], list[str]]:
     """The tree, each picture's path below it and class id, and the classes' names."""
-    for root in (path, path / "cars196", path / "stanford_cars"):
-        devkit = next((root / place for place in _DEVKITS if (root / place / _TRAIN).is_file()), None)
+    roots = [path, path / "cars196", path / "stanford_cars"]
+    for root in roots:
+        devkit = next((root / top for top in _DEVKITS if (root / top / _TRAIN).is_file()), None)
         if (root / _ALL).is_file() and (devkit is None or (root / "car_ims").is_dir()):
-            mat = _load(root / _ALL)
-            return root, _pairs(root / _ALL, mat, "relative_im_path", doubled(root, "car_ims")), _names(mat)
+            pairs, names = _read(root / _ALL, "relative_im_path", doubled(root, "car_ims"))
+            return root, pairs, names
         if devkit is not None:
             test = find_tree("cars196", root, _DEVKITS, _TEST) / _TEST
-            train, meta = devkit / _TRAIN, devkit / "cars_meta.mat"
-            pairs = _pairs(train, _load(train), "fname", doubled(root, "cars_train") + "cars_train/")
-            pairs += _pairs(test, _load(test), "fname", doubled(root, "cars_test") + "cars_test/")
+            pairs, _ = _read(devkit / _TRAIN, "fname", doubled(root, "cars_train") + "cars_train/")
+            pairs += _read(test, "fname", doubled(root, "cars_test") + "cars_test/")[0]
+            meta = devkit / "cars_meta.mat"
             return root, pairs, _names(_load(meta)) if meta.is_file() else []
-    raise missing("cars196", f"{_ALL} or devkit/{_TRAIN}", [path, path / "cars196", path / "stanford_cars"])
+    raise missing("cars196", f"{_ALL} or devkit/{_TRAIN}", roots)
+
+
+def _read(file: Path, field: str, prefix: str) -> tuple[list[tuple[str, int]], list[str]]:
+    """A file's pictures, each as its path and class id, and the names of classes if it has them."""
+    mat = _load(file)
+    with _named_errors(file):
+        annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
+        fields = annotations.dtype.names or ()
+        if field in fields and "class" in fields:
+            pairs = zip(annotations[field], annotations["class"], strict=True)
+            return [(prefix + str(name), int(label)) for name, label in pairs], _names(mat)
+    raise ValueError(f"{file} must hold annotations with the fields {field} and class; it has {fields}")
 
 
 def _load(file: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # only who opens CARS196 waits for it
+    from scipy.io import loadmat  # takes long, and only CARS196 needs it
 
-    with _naming(file):
+    with _named_errors(file):
         return loadmat(file, squeeze_me=True)
 
 
 @contextlib.contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Whatever goes wrong in here, and SciPy fails on damaged files in many ways, is told of this file."""
+def _named_errors(file: Path) -> Iterator[None]:
+    """SciPy fails on damaged files in many ways, none of which names the file."""
     try:
         yield
     except Exception as error:
@@ -100,19 +110,6 @@ def _naming(file: Path) -> Iterator[None]:
         raise ValueError(
             f"{file} is not a whole MATLAB annotation file ({type(error).__name__}: {error})"
         ) from error
-
-
-def _pairs(file: Path, mat: dict[str, Any], field: str, prefix: str) -> list[tuple[str, int]]:
-    with _naming(file):
-        annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
-        fields = annotations.dtype.names or ()
-    if field not in fields or "class" not in fields:
-        raise ValueError(f"{file} must hold annotations with the fields {field} and class; it has {fields}")
-    with _naming(file):
-        return [
-            (prefix + str(name), int(label))
-            for name, label in zip(annotations[field], annotations["class"], strict=True)
-        ]
 
 
 def _names(mat: dict[str, Any]) -> list[str]:

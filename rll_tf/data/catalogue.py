@@ -21,7 +21,7 @@ class Catalogue:
     """An ordered list of n labelled pictures; the same for every data set.
 
     Args:
-        spec: what `open_dataset` was asked for, e.g. `"glyphs"` or `"folder:/birds"`.
+        spec: what `open_dataset` opened, e.g. `"glyphs"` or `"folder:/birds"`.
         paths: n names, one a picture. Files' paths where `pixels` is None, otherwise made-up names.
         labels: [n] int64, indices into `class_names`.
         class_names: one name a class, in a fixed order. A class may have no picture in a selection.

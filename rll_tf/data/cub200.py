@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, find_tree, number, rows
+from rll_tf.data.layout import Counts, check, find_tree, number, rows, split_by_class_id
 
 COUNTS = {"train": Counts(100, 5_864), "test": Counts(100, 5_924)}
 
@@ -50,17 +50,12 @@ def cub200(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
     ids = sorted(files, key=lambda picture: number(lists[0], picture))
     labels = np.array([classes[picture] for picture in ids], np.int64) - 1
     names = {classes[picture] - 1: files[picture].partition("/")[0] for picture in ids}
-    count = sum(counts.classes for counts in expected.values())
-    if labels.min(initial=0) < 0 or labels.max(initial=0) >= count:
-        raise ValueError(
-            f"cub200: expected class ids from 1 to {count}; found {labels.min() + 1} to {labels.max() + 1}"
-        )
-    train = labels < expected["train"].classes
+    splits = split_by_class_id("cub200", labels, expected)
     catalogue = Catalogue(
         spec=f"cub200:{path}",
         paths=tuple(str(root / "images" / files[picture]) for picture in ids),
         labels=labels,
-        class_names=tuple(names.get(label, str(label + 1)) for label in range(count)),
-        splits={"train": np.flatnonzero(train), "test": np.flatnonzero(~train)},
+        class_names=tuple(names.get(label, str(label + 1)) for label in range(max(names, default=-1) + 1)),
+        splits=splits,
     )
     return check("cub200", catalogue, expected, root)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rll_tf.data.claims import is_animated_webp
+from rll_tf.data.image_header import is_animated_webp
 
 # An Exif block stands at the front of a JPEG file and its orientation at the front of the block.
 EXIF_BYTES = 8192
 _MOST_TAGS = 128
 _ORIENTATION_TAG = 0x0112
-# A marker, two bytes of length, a name; then come the byte order and the first directory's place.
+# A marker, two bytes of length, a name; then come the byte order and the first directory's offset.
 _SEGMENT = (0xFF, 0xE1, None, None, *b"Exif\x00\x00")
 # Blue, green, red and nothing: what an 8-bit BMP's pixels mean as far as it has no palette.
 _GREY_RAMP = bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
@@ -31,7 +31,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         [height, width, 3] uint8, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are no such picture, or break off early; or a BMP has other
+        tf.errors.InvalidArgumentError: the bytes are no such picture, or are cut short; or a BMP has other
             than 8, 24 or 32 bits a pixel, or is compressed.
     """
     start = tf.strings.substr(encoded, 0, 2)
@@ -50,7 +50,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
     head = tf.strings.substr(encoded, 0, EXIF_BYTES)
-    # Most JPEG files of data sets have no Exif block: one quick search tells.
+    # Most JPEG files of data sets have no Exif block, as one quick search shows.
     has_exif = tf.strings.regex_full_match(head, r"\C*Exif\x00\x00\C*")
     return tf.cond(has_exif, lambda: _upright(image, exif_orientation(head)), lambda: image)
 
@@ -62,13 +62,13 @@ def _bmp(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _coloured(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-    """An 8-bit BMP's colours; `decode_bmp` gives their places in its palette, even where it is compressed."""
+    """An 8-bit BMP's colours; `decode_bmp` gives indices into its palette, even if it is compressed."""
 
     def number(at: int) -> tf.Tensor:
         return tf.io.decode_raw(tf.strings.substr(encoded, at, 4), tf.int32)[0]
 
     is_plain = tf.debugging.Assert(number(30) == 0, ["a BMP must not be compressed"])
-    # The palette follows the header, which tells its own length, and ends where the pixels begin.
+    # The palette follows the header, which begins with its own length, and ends where the pixels begin.
     with tf.control_dependencies([is_plain]):
         first = 14 + number(14)
     palette = tf.strings.substr(encoded, first, tf.clip_by_value(number(10) - first, 0, len(_GREY_RAMP)))
@@ -87,7 +87,7 @@ def _webp(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def exif_orientation(head: tf.Tensor) -> tf.Tensor:
-    """The orientation, 1 to 8, that a JPEG file's Exif block tells; 1, upright, where it tells none.
+    """The orientation, 1 to 8, in a JPEG file's Exif block; 1, upright, where it has none.
 
     Args:
         head: scalar string, the file's first bytes.
@@ -95,7 +95,7 @@ def exif_orientation(head: tf.Tensor) -> tf.Tensor:
     Returns:
         Scalar int32.
     """
-    # Zeros follow, so that a block that breaks off, or points beyond, reads as "no such tag".
+    # Zeros follow, so that a block that is cut short, or points beyond, reads as "no such tag".
     content = tf.concat([tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int32), tf.zeros(16, tf.int32)], 0)
     last = tf.size(content) - 1
 
@@ -105,15 +105,15 @@ def exif_orientation(head: tf.Tensor) -> tf.Tensor:
     window = tf.size(content) - len(_SEGMENT) + 1
     matches = [content[i : window + i] == value for i, value in enumerate(_SEGMENT) if value is not None]
     found = tf.reduce_all(matches, axis=0)
-    place = tf.concat([tf.cast(tf.where(found)[:, 0], tf.int32), [last]], 0)[0] + len(_SEGMENT)
-    big_endian = byte(place) == ord("M")
+    start = tf.concat([tf.cast(tf.where(found)[:, 0], tf.int32), [last]], 0)[0] + len(_SEGMENT)
+    big_endian = byte(start) == ord("M")
 
     def short(at: tf.Tensor) -> tf.Tensor:
         first, second = byte(at), byte(at + 1)
         return tf.where(big_endian, 256 * first + second, 256 * second + first)
 
-    # The directory's place has four bytes; a block has less than 64 KiB, so two of them tell.
-    directory = place + tf.where(big_endian, short(place + 6), short(place + 4))
+    # The directory's offset has four bytes; a block has less than 64 KiB, so two of them suffice.
+    directory = start + tf.where(big_endian, short(start + 6), short(start + 4))
     entries = directory + 2 + 12 * tf.range(tf.minimum(short(directory), _MOST_TAGS))
     orientation = tf.boolean_mask(short(entries + 8), short(entries) == _ORIENTATION_TAG)
     first = tf.concat([orientation, [1]], 0)[0]

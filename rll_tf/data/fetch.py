@@ -1,4 +1,4 @@
-"""A benchmark from its known sources to its place, or clear words on what to put there by hand."""
+"""A benchmark from its known sources to its folder, or instructions on what to put there by hand."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Source:
     """Where a benchmark comes from.
 
     Args:
-        files: what to fetch; archives are unpacked. Empty where only a person can ask for them.
-        by_hand: where else a person finds them, and what must lie in the data set's place.
+        files: what to fetch; archives are unpacked. Empty where the publisher sends them on request only.
+        by_hand: where else a person finds them, and what the data set's folder must then hold.
     """
 
     files: tuple[RemoteFile, ...]
@@ -46,7 +46,7 @@ SOURCES = {
             ),
         ),
         "get CUB_200_2011.tgz (CaltechDATA, record 65de6-vp158; Kaggle has copies named cub2002011) and "
-        "unpack it in {place}, which gives {place}/CUB_200_2011/images.txt",
+        "unpack it in {folder}, which gives {folder}/CUB_200_2011/images.txt",
     ),
     "cars196": Source(
         (
@@ -67,8 +67,9 @@ SOURCES = {
         ),
         "the official address is gone; get car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz,"
         " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset), "
-        "unpack the archives in {place} and put the other file there, which gives {place}/cars_annos.mat and "
-        "{place}/car_ims/000001.jpg, or {place}/devkit/cars_train_annos.mat and {place}/cars_train/00001.jpg",
+        "unpack the archives in {folder} and put the other file there, which gives {folder}/cars_annos.mat "
+        "and {folder}/car_ims/000001.jpg, or {folder}/devkit/cars_train_annos.mat and "
+        "{folder}/cars_train/00001.jpg",
     ),
     "sop": Source(
         (
@@ -82,19 +83,19 @@ SOURCES = {
             ),
         ),
         "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it in "
-        "{place}, which gives {place}/Stanford_Online_Products/Ebay_train.txt",
+        "{folder}, which gives {folder}/Stanford_Online_Products/Ebay_train.txt",
     ),
     "inshop": Source(
         (),
         "it is given out by hand only: ask for the In-shop Clothes Retrieval Benchmark of DeepFashion at "
         "mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html, put list_eval_partition.txt into "
-        "{place}/Eval and unpack img.zip in {place}, which gives {place}/img/WOMEN",
+        "{folder}/Eval and unpack img.zip in {folder}, which gives {folder}/img/WOMEN",
     ),
 }
 
 
 def known_source(name: str) -> Source:
-    """Where a benchmark comes from.
+    """The source of a benchmark.
 
     Raises:
         ValueError: there is nothing to fetch under this name.
@@ -110,14 +111,14 @@ def fetch(
     progress: Callable[[RemoteFile], Progress] | None = None,
     source: Source | None = None,
 ) -> Path:
-    """Fetch a benchmark's files and unpack them into its place.
+    """Fetch a benchmark's files and unpack them into its folder.
 
-    Archives are kept in `folder/.downloads` until all of them are unpacked, so a fetch that broke off is
-    continued. Each archive appears unpacked in one move.
+    Archives are kept in `folder/.downloads` until all of them are unpacked, so an interrupted fetch is
+    resumed. Each archive appears unpacked in one move.
 
     Args:
         name: a key of `SOURCES`.
-        folder: the data set's place.
+        folder: the data set's.
         progress: gives for each file what to call as it arrives, see `download`.
         source: where from; the known source of `name`.
 
@@ -126,12 +127,12 @@ def fetch(
 
     Raises:
         ValueError: there is nothing to fetch under this name.
-        DownloadError: a file can't be had or unpacked; the message says what to put where by hand.
-        OSError: the place can't be written.
+        DownloadError: a file can't be fetched or unpacked; the message says what to put where by hand.
+        OSError: the folder can't be written.
     """
     if source is None:
         source = known_source(name)
-    by_hand = source.by_hand.format(place=folder)
+    by_hand = source.by_hand.format(folder=folder)
     if not source.files:
         raise DownloadError(f"{name} can't be fetched: {by_hand}")
     if not hasattr(tarfile, "data_filter"):
@@ -140,35 +141,31 @@ def fetch(
             f"{platform.python_version()}. By hand: {by_hand}"
         )
     downloads = folder / ".downloads"
-    fetched = []
+    archives = []
     for file in source.files:
         try:
-            fetched.append(download(file, downloads, progress(file) if progress else None))
+            archives.append(download(file, downloads, progress(file) if progress else None))
         except DownloadError as error:
             raise DownloadError(f"{file.name} can't be fetched ({error}). By hand: {by_hand}") from error
-    for file_path in fetched:
+    for archive in archives:
         try:
-            _unpack(file_path, folder)
+            _unpack(archive, folder)
         except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            file_path.unlink()
-            raise DownloadError(
-                f"{file_path.name} can't be unpacked ({error}). By hand: {by_hand}"
-            ) from error
+            archive.unlink()
+            raise DownloadError(f"{archive.name} can't be unpacked ({error}). By hand: {by_hand}") from error
     shutil.rmtree(downloads)
     return folder
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack beside `folder`'s content, then move every entry of the archive's top into place."""
+    """Unpack into a scratch folder, then move every entry of the archive's top level to `folder`."""
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as scratch:
-        if tarfile.is_tarfile(archive):
+        if archive.suffix in (".tgz", ".tar"):
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")  # refuses what would land outside
-        elif zipfile.is_zipfile(archive):
+                tar.extractall(scratch, filter="data")  # refuses what would be written outside
+        elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
                 zipped.extractall(scratch)
-        elif archive.suffix in {".tgz", ".tar", ".zip"}:
-            raise tarfile.ReadError("it is no archive")
         else:
             shutil.copy(archive, scratch)
         for entry in sorted(Path(scratch).iterdir()):

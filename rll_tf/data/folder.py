@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.layout import is_file
 
 PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -17,8 +18,8 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
 
     A class is named by its path relative to `path` (with `/`, and bytes that are not UTF-8 as `\xff`);
     pictures lying in `path` itself are the class `.`. A file is a picture by its suffix (`.bmp .gif .jpeg
-    .jpg .png .webp`, any case); pipes, sockets and devices are none. Hidden files and directories are passed
-    over; a directory reached twice through symbolic links is read once. Classes and pictures are in sorted
+    .jpg .png .webp`, any case); pipes, sockets and devices are none. Hidden files and directories are
+    skipped; a directory reached twice through symbolic links is read once. Classes and pictures are in sorted
     order, so the catalogue does not depend on the file system's.
 
     Returns:
@@ -76,22 +77,16 @@ def _entries(directory: str) -> tuple[list[str], list[str]]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if _is_directory(entry):
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 subdirectories.append(entry.path)
-            elif entry.name.lower().endswith(PICTURE_SUFFIXES) and _is_file(entry):
+            elif entry.name.lower().endswith(PICTURE_SUFFIXES) and _is_picture(entry):
                 pictures.append(entry.path)
     return sorted(pictures), sorted(subdirectories)
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _is_picture(entry: os.DirEntry[str]) -> bool:
     """A file or a link to one; also a link to nowhere, so that it is named when it is read.
 
-    Not a pipe, a socket or a device: to read these may take for ever.
+    Not a pipe, a socket or a device: reading these may never end.
     """
-    if entry.is_symlink():
-        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
-    return entry.is_file()
+    return is_file(entry) or (entry.is_symlink() and not os.path.exists(entry.path))

@@ -27,7 +27,7 @@ SIZE_PX = 32
 _EM_PX = 96  # fine enough for an undistorted drawing to be the source of every distorted one
 _SHAPE_PX = 24  # a drawing's shape: its ink's box stretched to this square
 _SAME_LETTER = 0.9  # correlation in DejaVu Sans above which two letters are one class
-_SAME_DRAWING = 0.95  # correlation in any font above which a drawing does not tell its class
+_SAME_DRAWING = 0.95  # correlation in any font above which a drawing may be of either class
 
 _LETTER_PX = 20.0  # the longer side of a letter before its distortion: most corners then stay inside
 _ROTATION = np.deg2rad(15.0)
@@ -42,7 +42,7 @@ def glyphs(seed: int = 0) -> Catalogue:
     """Draws 330 letters in sixteen fonts, [n, 32, 32, 1] uint8, dark ink on white.
 
     The letters are those that all `FONTS` have, without modifier letters (small raised signs) and without
-    letters that Unicode composes of others (À, ﬁ), which would chain into classes that people can tell apart.
+    letters that Unicode composes of others (À, ﬁ), which would join classes that look different to people.
 
     **Classes.** Letters that look alike in DejaVu Sans (see `letter_classes`) are one class, named by all
     its members: A with its Greek and Cyrillic twins, C with c. A font contributes one picture to a class, of

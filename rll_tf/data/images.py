@@ -1,9 +1,9 @@
 """From a picture file's bytes to the numbers a network takes: written once, for training, evaluation, export.
 
 Everything here is TensorFlow ops without Python state, so it runs eagerly, inside `tf.data`, and inside the
-exported graph. The way of a picture is
+exported graph. A picture is processed on its own, in these steps:
 
-    decode -> fit -> window (training: at random, then augment | otherwise: in the middle) -> normalise
+    decode -> resize and crop (training: at random, then augment | otherwise: the centre) -> normalise
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Augmentation", "Preprocessing", "decode"]
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How decoded pictures become a network's input; travels with a run and into the exported graph.
+    """How decoded pictures become a network's input; stored with a run and part of the exported graph.
 
     Args:
         input_px: side of the square that the network sees, in pixels.
@@ -48,43 +48,42 @@ class Preprocessing:
             )
 
     def fit(self, image: tf.Tensor) -> tf.Tensor:
-        """Resize a whole picture to the square the crops are cut from.
+        """Resize whole pictures to the square that crops are cut from.
 
         Bilinear, averaging over the source pixels when shrinking, rounded to whole numbers so that a cached
         picture equals a fresh one.
 
         Args:
-            image: [..., height, width, channels] uint8; one channel becomes three.
+            image: [height, width, channels] or [B, height, width, channels] uint8; one channel becomes three.
 
         Returns:
-            [..., resize_px, resize_px, 3] uint8.
+            [resize_px, resize_px, 3] or [B, resize_px, resize_px, 3] uint8.
         """
-        shape = tf.shape(image)
-        flat = tf.reshape(image, tf.concat([[-1], shape[-3:]], 0))
-        # A weighted mean stays within 0 to 255 but for the last digit, which rounding takes away.
-        fitted = tf.cast(tf.round(resize(flat, self.resize_px, self.resize_px)), tf.uint8)
-        fitted = tf.reshape(fitted, tf.concat([shape[:-3], [self.resize_px, self.resize_px, shape[-1]]], 0))
-        return self._square(fitted, image.shape, self.resize_px)
+        if image.shape.rank == 3:
+            return self.fit(image[tf.newaxis])[0]
+        return _rgb_square(_to_uint8(resize(image, self.resize_px, self.resize_px)), self.resize_px)
 
     def fit_window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
-        """What `window` cuts from `fit`'s answer, without computing the rest.
+        """`window(fit(image), corner)`, computing only the pixels of the window.
 
         Args:
-            image: [height, width, channels] uint8; one channel becomes three.
+            image: [height, width, channels] uint8; one channel becomes three. If its static shape says that
+                it has been resized already, it is only cropped.
             corner: [2] int32, the window's first row and column, each at most resize_px - input_px.
 
         Returns:
-            [input_px, input_px, 3] float32, whole numbers.
+            [input_px, input_px, 3] uint8.
         """
-        window = tf.stack([corner, corner + self.input_px], axis=1)
-        fitted = tf.round(resize(image[tf.newaxis], self.resize_px, self.resize_px, window)[0])
-        return self._square(fitted, image.shape, self.input_px)
+        if image.shape[:2] == [self.resize_px, self.resize_px]:
+            return self.window(image, corner)
+        span = tf.stack([corner, corner + self.input_px], axis=1)
+        fitted = resize(image[tf.newaxis], self.resize_px, self.resize_px, span)[0]
+        return _rgb_square(_to_uint8(fitted), self.input_px)
 
     def window(self, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
-        """Cut the square of side `input_px` that begins at `corner`, [2] int32, from fitted pictures."""
+        """Cut the square of side `input_px` that begins at `corner`, [2] int32, from resized pictures."""
         last = corner + self.input_px
-        cut = image[..., corner[0] : last[0], corner[1] : last[1], :]
-        return self._square(cut, image.shape, self.input_px)
+        return _rgb_square(image[..., corner[0] : last[0], corner[1] : last[1], :], self.input_px)
 
     @property
     def centre(self) -> tf.Tensor:
@@ -109,18 +108,24 @@ class Preprocessing:
         return tf.ensure_shape(tf.reshape(values, shape), images.shape)
 
     def prepare(self, encoded: tf.Tensor) -> tf.Tensor:
-        """The whole way of one picture at test time: scalar bytes -> [input_px, input_px, 3] float32."""
+        """A file's bytes, scalar -> what the network sees at test time, [input_px, input_px, 3] float32."""
         return self.normalise(self.fit_window(decode(encoded), self.centre))
-
-    def _square(self, image: tf.Tensor, source: tf.TensorShape, side: int) -> tf.Tensor:
-        """Make three channels of one, and tell TensorFlow the shape."""
-        image = tf.ensure_shape(image, [*source[:-3], side, side, source[-1]])
-        return tf.image.grayscale_to_rgb(image) if source[-1] == 1 else image
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The inverse of `dataclasses.asdict`, also after a trip through JSON."""
         return cls(**{**values, "mean": tuple(values["mean"])})
+
+
+def _to_uint8(values: tf.Tensor) -> tf.Tensor:
+    # A weighted mean of pixels is outside 0 to 255 by rounding errors at most, which are rounded away here.
+    return tf.cast(tf.round(values), tf.uint8)
+
+
+def _rgb_square(image: tf.Tensor, side: int) -> tf.Tensor:
+    """Three channels of one, and a static shape for a square that TensorFlow knows no size of."""
+    image = tf.ensure_shape(image, [*image.shape[:-3], side, side, image.shape[-1]])
+    return tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +142,11 @@ class Augmentation:
         stretch: the same for the ratio of width to height.
         shear: largest horizontal shear either way, as a ratio.
         shift: largest shift either way along each axis, as a share of the side.
-        scale_and_aspect: train on crops of other sizes and shapes, as the authors' 2020 release does, instead
-            of crops of side `input_px` from the picture resized to `resize_px`; see `scaled_crop`.
+        scale_and_aspect: crop windows of random size and shape from the whole picture, as the authors' 2020
+            release does, instead of windows of side `input_px` from the picture resized to `resize_px`.
+            With s uniform from 0.5 to 1 and a, the ratio of width to height, log-uniform from 3/4 to 4/3,
+            the window of an h × w picture is s √(h w a) wide and s √(h w / a) high, rounded, each at least 1
+            and at most the picture's; its corner is uniform.
     """
 
     mirror: bool = False
@@ -149,107 +157,52 @@ class Augmentation:
     shift: float = 0.0
     scale_and_aspect: bool = False
 
-    def scaled_crop(self, image: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
-        """Cut a window of random size and shape from a whole picture and resize it to the network's input.
-
-        With s uniform from 0.5 to 1 and a, the ratio of width to height, log-uniform from 3/4 to 4/3, the
-        window of an h × w picture is s √(h w a) wide and s √(h w / a) high, rounded, each at least 1 and at
-        most the picture's; its place is uniform.
-
-        Args:
-            image: [h, w, channels] uint8, as decoded; one channel becomes three.
-            preprocessing: its `input_px` is the side of the result.
-            seed: [2] int, of this picture in this step.
-
-        Returns:
-            [input_px, input_px, 3] uint8.
-        """
-        draws = tf.random.stateless_uniform([4], seed)
-        size = tf.cast(tf.shape(image)[:2], tf.float32)
-        scale = 0.5 + 0.5 * draws[0]
-        ratio = tf.exp((2 * draws[1] - 1) * math.log(4 / 3))
-        side = scale * tf.sqrt(size[0] * size[1])
-        extent = tf.stack([side / tf.sqrt(ratio), side * tf.sqrt(ratio)])
-        extent = tf.clip_by_value(tf.round(extent), 1.0, size)
-        corner = tf.cast(tf.floor(draws[2:] * (size - extent + 1)), tf.int32)
-        last = corner + tf.cast(extent, tf.int32)
-        window = image[corner[0] : last[0], corner[1] : last[1]]
-        return dataclasses.replace(preprocessing, resize_px=preprocessing.input_px).fit(window)
-
-    def __call__(
-        self,
-        images: tf.Tensor,
-        preprocessing: Preprocessing,
-        seed: tf.Tensor,
-        part: tuple[int, int] | None = None,
-    ) -> tf.Tensor:
-        """Crop and change each picture of a batch at random, as a pure function of `seed`.
+    def __call__(self, image: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
+        """Crop one picture to the network's input and change it at random, as a pure function of `seed`.
 
         Pixels that a rotation or shift brings in from outside repeat the picture's edge.
 
         Args:
-            images: [N, resize_px, resize_px, 3] uint8; with `scale_and_aspect` what `scaled_crop` gave.
-            preprocessing: its `input_px` is the crop's side.
-            seed: [2] int, e.g. (run's seed, step).
-            part: where several workers share a batch: the place of `images` in it, and its whole size. The
-                parts then come out as the whole would.
+            image: [height, width, channels] uint8, whole or resized already, see `fit_window`; whole with
+                `scale_and_aspect`.
+            preprocessing: its `input_px` is the side of the result.
+            seed: [2] int, another for every picture that training shows.
 
         Returns:
-            [N, input_px, input_px, 3] float32 of 0 to 255.
+            [input_px, input_px, 3] of 0 to 255; float32 if rotated, zoomed, stretched, sheared or shifted,
+            otherwise uint8.
         """
-        count = tf.shape(images)[0]
-        if not self.scale_and_aspect:
-            corners, mirrored = self.places(count, preprocessing, seed, part)
-            images = _crop(images, corners, preprocessing)
-        else:
-            _, mirrored = self.places(count, preprocessing, seed, part)
+        draws = tf.random.stateless_uniform([11], seed)
+        image = self._crop(image, preprocessing, draws[:4])
         if self.mirror:
-            # TensorFlow reverses rows of pixels fast where a tensor has three axes, and chooses whole
-            # pictures fast where the condition is not broadcast.
-            rows = tf.reshape(images, [-1, preprocessing.input_px, 3])
-            reversed_ = tf.reshape(tf.reverse(rows, [1]), tf.shape(images))
-            images = tf.raw_ops.Select(condition=mirrored, x=reversed_, y=images)
-        images = tf.cast(images, tf.float32)
-        if self.is_geometric:
-            seeds = tf.random.split(seed, 3)
-            transforms = self._transforms(_Draws(count, part), preprocessing.input_px, seeds[2])
-            images = keras.ops.image.affine_transform(
-                images, transforms, interpolation="bilinear", fill_mode="nearest"
+            whole = image
+            image = tf.cond(draws[4] < 0.5, lambda: tf.reverse(whole, [1]), lambda: whole)
+        if any((self.rotate_degrees, self.zoom, self.stretch, self.shear, self.shift)):
+            image = keras.ops.image.affine_transform(
+                tf.cast(image, tf.float32),
+                self._transform(2 * draws[5:] - 1, preprocessing.input_px),
+                interpolation="bilinear",
+                fill_mode="nearest",
             )
-        return images
+        return image
 
-    @property
-    def is_geometric(self) -> bool:
-        """Whether pictures are turned, scaled, sheared or shifted."""
-        return any((self.rotate_degrees, self.zoom, self.stretch, self.shear, self.shift))
+    def _crop(self, image: tf.Tensor, preprocessing: Preprocessing, draws: tf.Tensor) -> tf.Tensor:
+        """A window of the picture at random, [input_px, input_px, 3] uint8, from four numbers of 0 to 1."""
+        if not self.scale_and_aspect:
+            room = preprocessing.resize_px - preprocessing.input_px
+            return preprocessing.fit_window(image, tf.cast(draws[2:] * (room + 1), tf.int32))
+        size = tf.cast(tf.shape(image)[:2], tf.float32)
+        side = (0.5 + 0.5 * draws[0]) * tf.sqrt(size[0] * size[1])
+        ratio = tf.exp((2 * draws[1] - 1) * math.log(4 / 3))
+        extent = tf.stack([side / tf.sqrt(ratio), side * tf.sqrt(ratio)])
+        extent = tf.clip_by_value(tf.round(extent), 1.0, size)
+        corner = tf.cast(draws[2:] * (size - extent + 1), tf.int32)
+        last = corner + tf.cast(extent, tf.int32)
+        window = image[corner[0] : last[0], corner[1] : last[1]]
+        return dataclasses.replace(preprocessing, resize_px=preprocessing.input_px).fit(window)
 
-    def places(
-        self,
-        count: tf.Tensor,
-        preprocessing: Preprocessing,
-        seed: tf.Tensor,
-        part: tuple[int, int] | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where a call with this seed cuts its crops, and which of them it mirrors.
-
-        Returns:
-            [N, 2] int32, the crops' first rows and columns, and [N] bool.
-        """
-        seeds = tf.random.split(seed, 3)
-        draw = _Draws(count, part)
-        room = preprocessing.resize_px - preprocessing.input_px
-        corners = tf.transpose(draw(2, seeds[0], 0, room + 1, tf.int32))
-        return corners, draw(1, seeds[1], 0.0, 1.0)[0] < 0.5
-
-    def turn(self, image: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-        """One picture, [height, width, 3], mirrored as `places` tells: scalar bool."""
-        if not self.mirror:
-            return image
-        return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-
-    def _transforms(self, draw: _Draws, side_px: int, seed: tf.Tensor) -> tf.Tensor:
-        """[N, 8] projective transforms from output to input pixels, about the picture's centre."""
-        draws = draw(6, seed, -1.0, 1.0)
+    def _transform(self, draws: tf.Tensor, side_px: int) -> tf.Tensor:
+        """[8] projective transform from output to input pixels, from six numbers of -1 to 1."""
         angle = draws[0] * (self.rotate_degrees * math.pi / 180)
         zoom = tf.exp(draws[1] * math.log1p(self.zoom))
         stretch = tf.exp(draws[2] * math.log1p(self.stretch) / 2)
@@ -261,29 +214,4 @@ class Augmentation:
         centre = (side_px - 1) / 2
         offset_x = centre - a * centre - b * centre + draws[4] * self.shift * side_px
         offset_y = centre - c * centre - d * centre + draws[5] * self.shift * side_px
-        zero = tf.zeros_like(a)
-        return tf.stack([a, b, offset_x, c, d, offset_y, zero, zero], axis=1)
-
-
-class _Draws:
-    """Random numbers for each picture of a batch, or of a worker's part of it."""
-
-    def __init__(self, count: tf.Tensor, part: tuple[int, int] | None) -> None:
-        self.count = count
-        self.first = 0 if part is None else part[0]
-        self.whole: tf.Tensor = count if part is None else part[1]
-
-    def __call__(
-        self, numbers: int, seed: tf.Tensor, low: float, high: float, dtype: tf.DType = tf.float32
-    ) -> tf.Tensor:
-        """[numbers, N], from low up to but not including high."""
-        draws = tf.random.stateless_uniform([numbers, self.whole], seed, low, high, dtype)
-        return draws[:, self.first : self.first + self.count]
-
-
-def _crop(images: tf.Tensor, corners: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    if preprocessing.resize_px == preprocessing.input_px:
-        return images
-    span = tf.range(preprocessing.input_px)
-    images = tf.gather(images, corners[:, :1] + span, axis=1, batch_dims=1)
-    return tf.gather(images, corners[:, 1:] + span, axis=2, batch_dims=1)
+        return tf.stack([a, b, offset_x, c, d, offset_y, 0.0, 0.0])

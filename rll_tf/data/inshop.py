@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check, doubled, missing, number, rows
+from rll_tf.data.layout import Counts, check, doubled, find_tree, number, rows
 
 COUNTS = {
     "train": Counts(3_997, 25_882),
@@ -44,26 +44,20 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
     Source: Liu et al., "DeepFashion" (2016); the paper, section 4.1.
     """
     root = Path(path).expanduser()
-    places = [root / "Eval", root, root / "Anno"]
-    file = next((place / _LIST for place in places if (place / _LIST).is_file()), None)
-    if file is None:
-        raise missing("inshop", _LIST, places)
+    file = find_tree("inshop", root, ["Eval", "Anno"], _LIST) / _LIST
     announced = number(file, next(rows(file, 1), [""])[0])
-    pictures, items, parts = [], [], []
-    for picture, item, part in rows(file, 3, skip=2):
-        if part not in expected:
-            raise ValueError(f"{file} must assign pictures to {', '.join(expected)}; got {part!r}")
-        pictures.append(picture)
-        items.append(item)
-        parts.append(part)
-    if len(pictures) != announced:
+    table = list(rows(file, 3, skip=2))
+    if len(table) != announced:
         raise ValueError(
-            f"inshop: expected {announced:,} pictures, as {file} announces; it lists {len(pictures):,}"
+            f"inshop: expected {announced:,} pictures, as {file} announces; it lists {len(table):,}"
         )
+    pictures, items, parts = np.array(table).T
+    unknown = np.setdiff1d(parts, list(expected))
+    if unknown.size:
+        raise ValueError(f"{file} must assign pictures to {', '.join(expected)}; got {str(unknown[0])!r}")
     names, labels = np.unique(items, return_inverse=True)
-    part_array = np.array(parts)
-    splits = {part: np.flatnonzero(part_array == part) for part in expected}
-    splits["test"] = np.flatnonzero(part_array != "train")
+    splits = {part: np.flatnonzero(parts == part) for part in expected}
+    splits["test"] = np.flatnonzero(parts != "train")
     top = root / "Img" if (root / "Img" / "img").is_dir() else root / doubled(root, "img")
     catalogue = Catalogue(
         spec=f"inshop:{path}",
@@ -72,9 +66,9 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
         class_names=tuple(str(name) for name in names),
         splits=splits,
     )
-    taught = np.isin(labels[splits["test"]], labels[splits["train"]])
-    if taught.any():
+    shared = np.isin(labels[splits["test"]], labels[splits["train"]]).sum()
+    if shared:
         raise ValueError(
-            f"inshop: expected no class of train among query and gallery; found {taught.sum():,} pictures"
+            f"inshop: expected no class of train among query and gallery; found {shared:,} pictures"
         )
     return check("inshop", catalogue, expected, root)

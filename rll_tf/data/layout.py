@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from rll_tf.data.catalogue import Catalogue
 
 
@@ -21,20 +23,20 @@ class Counts(NamedTuple):
         return f"{self.pictures:,} pictures of {self.classes:,} classes"
 
 
-def find_tree(name: str, path: str | os.PathLike[str], tops: Sequence[str], wanted: str) -> Path:
-    """The directory that holds the file `wanted`: `path` itself or one of `tops` below it.
+def find_tree(name: str, path: str | os.PathLike[str], tops: Sequence[str], file: str) -> Path:
+    """The directory that holds `file`: `path` itself or one of `tops` below it.
 
-    A top that holds another of its name is an archive that was unpacked into a folder made for it.
+    A top may hold another of its name: an archive that was unpacked into a folder made for it.
 
     Raises:
         FileNotFoundError: none does; the message says which file was looked for and where.
     """
     root = Path(path).expanduser()
-    places = [root, *(root / top for top in tops), *(root / top / top for top in tops)]
-    for place in places:
-        if (place / wanted).is_file():
-            return place
-    raise missing(name, wanted, places)
+    candidates = [root, *(root / top for top in tops), *(root / top / top for top in tops)]
+    for directory in candidates:
+        if (directory / file).is_file():
+            return directory
+    raise missing(name, file, candidates)
 
 
 def doubled(root: Path, top: str) -> str:
@@ -42,12 +44,32 @@ def doubled(root: Path, top: str) -> str:
     return f"{top}/" if (root / top / top).is_dir() else ""
 
 
-def missing(name: str, wanted: str, places: Iterable[Path]) -> FileNotFoundError:
-    """The error that a data set's file is in none of these places."""
-    looked = ", ".join(str(place) for place in places)
+def missing(name: str, file: str, directories: Iterable[Path]) -> FileNotFoundError:
+    """The error that a data set's file is in none of these directories."""
+    looked = ", ".join(str(directory) for directory in directories)
     return FileNotFoundError(
-        f"{name} needs the file {wanted}; looked in {looked} (rll datasets tells what each data set needs)"
+        f"{name} needs the file {file}; looked in {looked} (rll datasets lists what each data set needs)"
     )
+
+
+def split_by_class_id(name: str, labels: np.ndarray, expected: Mapping[str, Counts]) -> dict[str, np.ndarray]:
+    """The first classes' pictures for "train", the others' for "test", as metric learning does.
+
+    Args:
+        name: of the data set, for the error.
+        labels: [n], class ids less 1.
+        expected: the counts, which say how many classes "train" has and how many there are in all.
+
+    Raises:
+        ValueError: a class id is out of range.
+    """
+    count = sum(counts.classes for counts in expected.values())
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= count:
+        raise ValueError(
+            f"{name}: expected class ids from 1 to {count}; found {labels.min() + 1} to {labels.max() + 1}"
+        )
+    train = labels < expected["train"].classes
+    return {"train": np.flatnonzero(train), "test": np.flatnonzero(~train)}
 
 
 def rows(file: Path, columns: int, skip: int = 0) -> Iterator[list[str]]:
@@ -56,7 +78,7 @@ def rows(file: Path, columns: int, skip: int = 0) -> Iterator[list[str]]:
     Raises:
         ValueError: a line has fewer columns; the message names it.
     """
-    # Editors on Windows put a mark before the first column, which the encoding's name takes away.
+    # utf-8-sig removes the mark that editors on Windows put before the first column.
     text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
     for number, line in enumerate(text.splitlines(), 1):
         if number <= skip or not line.strip():
@@ -113,10 +135,10 @@ def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root:
 def absent_files(paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files of their directories, nor links to files, in order.
 
-    Directories are listed once each, which is far quicker than asking for every file on a network disk.
+    Directories are listed once each, which is far quicker on a network disk than a look at every file.
 
     Raises:
-        OSError: a directory is there but can't be read; the error names it.
+        OSError: a directory exists but can't be read; the error names it.
     """
     listed: dict[str, set[str]] = {}
     absent = []
@@ -132,11 +154,11 @@ def absent_files(paths: Iterable[str]) -> list[str]:
 def _files_of(directory: str) -> set[str]:
     try:
         with os.scandir(directory) as entries:
-            return {entry.name for entry in entries if _is_file(entry)}
+            return {entry.name for entry in entries if is_file(entry)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """The listing itself tells, but for links."""
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """A file or a link to one. Only links cost a look beyond the listing."""
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 
 from rll_tf.data import cars196, cub200, sop
 from rll_tf.data.catalogue import Catalogue
-from rll_tf.data.layout import Counts, check
-from rll_tf.data.places import place
+from rll_tf.data.layout import Counts, check, split_by_class_id
+from rll_tf.data.paths import dataset_path
 
 # Builder -> counts to assert. Their own splits are for classification; ours are by class, in class order.
 COUNTS: dict[str, Mapping[str, Counts]] = {
@@ -31,7 +30,7 @@ def tfds(name: str, expected: Mapping[str, Counts] | None = None) -> Catalogue:
     """Catalogue a tensorflow-datasets builder, e.g. `cars196` or `caltech_birds2011:0.1.1`.
 
     The builder downloads and prepares itself where it can. Its pictures' files are then unpacked once,
-    unchanged, below `$RLL_DATASETS/tfds/`, so that they are read like everybody else's.
+    unchanged, below `$RLL_DATASETS/tfds/`, so that they are read like those of other data sets.
 
     Args:
         name: of the builder; it must give `image`, and `label` or `class_id`.
@@ -46,23 +45,20 @@ def tfds(name: str, expected: Mapping[str, Counts] | None = None) -> Catalogue:
             neither `image` nor `label`; or counts differ from `expected`.
     """
     builder = _builder(_package(), name)
-    folder = place("tfds") / str(builder.info.full_name).replace("/", "-")
+    folder = dataset_path("tfds") / str(builder.info.full_name).replace("/", "-")
     if not (folder / "pictures.json").is_file():
         _unpack(name, builder, folder)
     pictures = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
     expected = COUNTS.get(builder.name, {}) if expected is None else expected
     ids, labels = np.unique(np.array(pictures["labels"], np.int64), return_inverse=True)
     names = pictures["class_names"]
-    splits = {}
-    if expected:
-        train = labels < expected["train"].classes
-        splits = {"train": np.flatnonzero(train), "test": np.flatnonzero(~train)}
+    labels = labels.astype(np.int64)
     catalogue = Catalogue(
         spec=f"tfds:{name}",
         paths=tuple(str(folder / file) for file in pictures["files"]),
-        labels=labels.astype(np.int64),
+        labels=labels,
         class_names=tuple(names[i] if i < len(names) else str(i) for i in ids.tolist()),
-        splits=splits,
+        splits=split_by_class_id(f"tfds:{name}", labels, expected) if expected else {},
     )
     return check(f"tfds:{name}", catalogue, expected, folder)
 
@@ -79,29 +75,21 @@ def _package() -> ModuleType:
 
 
 def _builder(package: ModuleType, name: str) -> Any:
-    # Whatever goes wrong inside a builder (a dead address, a changed archive) is told in one line.
+    """The prepared builder; whatever goes wrong in it (a dead address, a changed archive) is one line."""
+    logger = logging.getLogger("urllib3")  # offline it would warn of every attempt
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        with _urllib3_quiet():
-            builder = package.builder(name)
-            builder.download_and_prepare()
+        builder = package.builder(name)
+        builder.download_and_prepare()
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
             f"tensorflow-datasets can't prepare {name!r}: {type(error).__name__}: {reason}"
         ) from error
-    return builder
-
-
-@contextlib.contextmanager
-def _urllib3_quiet() -> Iterator[None]:
-    """Offline it would warn of every attempt before the one line that tells."""
-    logger = logging.getLogger("urllib3")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
     finally:
         logger.setLevel(level)
+    return builder
 
 
 def _unpack(name: str, builder: Any, folder: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from rll_tf.data.decode import decode, exif_orientation
 from tests.conftest import ROOT
-from tests.data.test_claims import animated_webp
+from tests.data.test_image_header import animated_webp
 from tests.data.test_images import encoded, picture
 
 

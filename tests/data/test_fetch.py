@@ -46,7 +46,7 @@ def zipped(**files):
 def source_of(server, *names):
     """A source of these files."""
     files = tuple(RemoteFile(name, (f"{server.url}/{name}",)) for name in names)
-    return Source(files, "put the files into {place}/here")
+    return Source(files, "put the files into {folder}/here")
 
 
 def test_archives_are_unpacked_into_place(tmp_path):
@@ -146,7 +146,7 @@ def test_who_follows_the_instructions_is_done(tmp_path, name):
     It does too where an archive was unpacked into a folder named after it.
     """
     read, expected, write, tops = BY_HAND[name]
-    words = SOURCES[name].by_hand.format(place=tmp_path)
+    words = SOURCES[name].by_hand.format(folder=tmp_path)
     assert f"in {tmp_path}, " in words or f"in {tmp_path} and " in words
     write(tmp_path)
     told = [word.rstrip(",") for word in words.partition("which gives ")[2].split() if "/" in word]
@@ -165,5 +165,5 @@ def test_who_follows_the_instructions_is_done(tmp_path, name):
 def test_every_source_says_where_by_hand():
     """Each names its place, and each file an address."""
     for source in SOURCES.values():
-        assert "{place}" in source.by_hand
+        assert "{folder}" in source.by_hand
         assert all(file.urls and (file.md5 or file.size_bytes) for file in source.files)

@@ -36,61 +36,56 @@ def test_resizing_equals_pillow(size):
 
 
 def test_a_scaled_crop_is_a_window_resized():
-    """A picture whose pixels tell their place: the window lies inside, its size and shape are in range."""
-    rows, columns = np.mgrid[:120, :200].astype(np.float32)
-    image = tf.constant(np.stack([rows, columns, 0 * rows], axis=2).astype(np.uint8))
-    augmentation, sides, ratios, corners = Augmentation(scale_and_aspect=True), [], [], []
-    for number in range(60):
-        crop = augmentation.scaled_crop(image, Preprocessing(24, 32), [7, number]).numpy().astype(int)
-        assert crop.shape == (24, 24, 3)
-        # Half a pixel of the crop lies beyond its first and last pixels' centres.
-        height = (crop[-1, 0, 0] - crop[0, 0, 0]) * 24 / 23
-        width = (crop[0, -1, 1] - crop[0, 0, 1]) * 24 / 23
-        sides.append(np.sqrt(height * width / (120 * 200)))
-        ratios.append(width / height)
-        corners.append(crop[0, 0, :2])
+    """Of a picture whose pixels are their coordinates: it lies inside, its size and shape are in range."""
+    rows, columns = np.mgrid[:120, :200].astype(np.uint8)
+    image = np.stack([rows, columns, 0 * rows], axis=2)
+    crops = augmented(Augmentation(scale_and_aspect=True), [image] * 60, Preprocessing(24, 32))
+    # Half a pixel of the crop lies beyond its first and last pixels' centres.
+    heights = (crops[:, -1, 0, 0] - crops[:, 0, 0, 0]) * 24 / 23
+    widths = (crops[:, 0, -1, 1] - crops[:, 0, 0, 1]) * 24 / 23
+    sides, ratios = np.sqrt(heights * widths / (120 * 200)), widths / heights
     assert 0.48 < min(sides) < 0.56
     assert 0.9 < max(sides) < 1.02
     assert 0.68 < min(ratios) < 0.85
     assert 1.2 < max(ratios) < 1.46
-    assert np.ptp(corners, axis=0).min() > 20
+    assert np.ptp(crops[:, 0, 0, :2], axis=0).min() > 20
 
 
 def test_a_scaled_crop_equals_pillow_and_numpy():
     """The same draws, written out in NumPy, on a picture so narrow that the window is limited by it."""
     pixels = picture(90, 40)
-    for number in range(5):
-        u = tf.random.stateless_uniform([4], [1, number]).numpy().astype(float)
+    crops = augmented(Augmentation(scale_and_aspect=True), [pixels] * 5, Preprocessing(24, 32), seed=1)
+    for number, crop in enumerate(crops):
+        u = tf.random.stateless_uniform([11], [1, number]).numpy().astype(float)
         side = (0.5 + 0.5 * u[0]) * np.sqrt(90 * 40)
         ratio = (4 / 3) ** (2 * u[1] - 1)
         height, width = min(90, round(side / ratio**0.5)), min(40, round(side * ratio**0.5))
         top, left = int(u[2] * (90 - height + 1)), int(u[3] * (40 - width + 1))
         window = Image.fromarray(pixels[top : top + height, left : left + width])
         wanted = np.array(window.resize((24, 24), Image.Resampling.BILINEAR)).astype(int)
-        crop = Augmentation(scale_and_aspect=True).scaled_crop(
-            tf.constant(pixels), Preprocessing(24, 32), [1, number]
-        )
-        np.testing.assert_allclose(crop.numpy().astype(int), wanted, atol=1)
-
-
-def test_parts_of_a_batch_come_out_as_the_whole():
-    """Two workers draw what a single one draws."""
-    augmentation, preprocessing = Augmentation(True, 10, 0.1, 0.1, 0.1, 0.1), Preprocessing(13, 20)
-    images = batch(6)
-    whole = augmentation(images, preprocessing, [3, 4])
-    parts = [augmentation(images[i : i + 3], preprocessing, [3, 4], (i, 6)) for i in (0, 3)]
-    np.testing.assert_array_equal(tf.concat(parts, 0), whole)
+        np.testing.assert_allclose(crop, wanted, atol=1)
 
 
 def test_a_batch_is_fitted_picture_by_picture():
-    """Leading axes are kept."""
-    images = tf.constant(np.stack([picture(30, 41, seed=seed) for seed in range(6)]).reshape(2, 3, 30, 41, 3))
-    fitted = Preprocessing(16, 16).fit(images)
-    assert fitted.shape == (2, 3, 16, 16, 3)
-    np.testing.assert_array_equal(fitted[1, 2], Preprocessing(16, 16).fit(images[1, 2]))
+    """A leading axis is kept, and one channel becomes three."""
+    images = np.stack([picture(30, 41, 1, seed=seed) for seed in range(6)])
+    fitted = Preprocessing(16, 16).fit(tf.constant(images))
+    assert fitted.shape == (6, 16, 16, 3)
+    np.testing.assert_array_equal(fitted[4], Preprocessing(16, 16).fit(tf.constant(images[4])))
 
 
-def test_the_test_time_way_equals_a_numpy_transcription():
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_window_is_cut_from_the_fitted_picture(channels):
+    """Whether the picture is whole or has been fitted before."""
+    preprocessing, corner = Preprocessing(13, 20), tf.constant([2, 7])
+    image = tf.constant(picture(30, 41, channels))
+    fitted = preprocessing.fit(image)
+    for window in (preprocessing.fit_window(image, corner), preprocessing.fit_window(fitted, corner)):
+        np.testing.assert_array_equal(window, fitted[2:15, 7:20])
+        assert window.dtype == tf.uint8
+
+
+def test_preparing_a_file_equals_a_numpy_transcription():
     """Resize to 60, centre crop of 45, BGR minus the mean, for grey and RGB files."""
     preprocessing = Preprocessing(45, 60, mean=(104, 117, 123), scale=1, bgr=True)
     for channels in (1, 3):
@@ -116,45 +111,58 @@ def test_a_crop_larger_than_the_picture_is_refused():
 
 def batch(count=6, side=20):
     """Different pictures of one size."""
-    return tf.constant(np.stack([picture(side, side, seed=seed) for seed in range(count)]))
+    return np.stack([picture(side, side, seed=seed) for seed in range(count)])
+
+
+@tf.function
+def augmented_in_graph(augmentation, images, preprocessing, seed):
+    """Each picture augmented with a seed of its own."""
+    return tf.map_fn(
+        lambda one: tf.cast(augmentation(one[0], preprocessing, tf.stack([seed, one[1]])), tf.float32),
+        (images, tf.range(len(images))),
+        fn_output_signature=tf.float32,
+    )
+
+
+def augmented(augmentation, images, preprocessing, seed=0):
+    """[N, input_px, input_px, 3]."""
+    return augmented_in_graph(augmentation, tf.constant(np.stack(images)), preprocessing, seed).numpy()
 
 
 def test_random_crops_are_windows_of_the_picture_and_differ():
-    """Each crop is found in its own picture, unchanged, and places differ."""
-    images, preprocessing = batch(), Preprocessing(13, 20)
-    crops = Augmentation()(images, preprocessing, [3, 4]).numpy()
-    places = []
-    for image, crop in zip(images.numpy(), crops, strict=True):
+    """Each crop is found in its own picture, unchanged, and corners differ."""
+    images = batch()
+    corners = []
+    for image, crop in zip(images, augmented(Augmentation(), images, Preprocessing(13, 20)), strict=True):
         found = [
             (y, x) for y in range(8) for x in range(8) if np.array_equal(image[y : y + 13, x : x + 13], crop)
         ]
         assert len(found) == 1
-        places += found
-    assert len(set(places)) > 1
+        corners += found
+    assert len(set(corners)) > 1
 
 
-def test_crops_reach_every_place():
-    """Corner 0 and the last corner are both drawn."""
-    images = tf.constant(np.tile(np.arange(6, dtype=np.uint8)[:, None], [400, 1, 6])[..., None].repeat(3, 3))
-    corners = Augmentation()(images, Preprocessing(4, 6), [0, 0])[:, 0, 0, 0]
-    assert set(corners.numpy().astype(int)) == {0, 1, 2}
+def test_crops_begin_everywhere_equally_often():
+    """Also at corner 0 and at the last."""
+    image = np.tile(np.arange(6, dtype=np.uint8)[:, None, None], [1, 6, 3])
+    first_rows = augmented(Augmentation(), [image] * 600, Preprocessing(4, 6))[:, 0, 0, 0]
+    np.testing.assert_allclose(np.bincount(first_rows.astype(int)) / 600, [1 / 3] * 3, atol=0.07)
 
 
-def test_mirroring_mirrors_some_pictures_left_to_right():
-    """Every picture is itself or its mirror image, and both occur."""
-    images = batch(20)
-    mirrored = Augmentation(mirror=True)(images, Preprocessing(20, 20), [1, 2]).numpy()
-    same = [np.array_equal(a, b) for a, b in zip(images.numpy(), mirrored, strict=True)]
-    flipped = [np.array_equal(a[:, ::-1], b) for a, b in zip(images.numpy(), mirrored, strict=True)]
-    assert all(np.logical_xor(same, flipped))
-    assert any(same)
-    assert any(flipped)
+def test_mirroring_mirrors_half_of_the_pictures_left_to_right():
+    """Every picture is itself or its mirror image."""
+    images = batch(100)
+    mirrored = augmented(Augmentation(mirror=True), images, Preprocessing(20, 20))
+    same = (mirrored == images).all(axis=(1, 2, 3))
+    flipped = (mirrored == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert np.logical_xor(same, flipped).all()
+    assert 30 < same.sum() < 70
 
 
-def test_letters_are_not_mirrored_by_default():
-    """Without any setting pictures are left as they are."""
+def test_without_settings_pictures_stay_as_they_are():
+    """Letters, for one, must not be mirrored."""
     images = batch()
-    np.testing.assert_array_equal(Augmentation()(images, Preprocessing(20, 20), [1, 2]), images)
+    np.testing.assert_array_equal(augmented(Augmentation(), images, Preprocessing(20, 20)), images)
 
 
 def test_geometry_is_centred_and_bounded():
@@ -162,9 +170,9 @@ def test_geometry_is_centred_and_bounded():
     image = np.zeros([50, 21, 21, 3], np.uint8)
     image[:, 10, 10] = 255
     turned = Augmentation(rotate_degrees=40, zoom=0.2, stretch=0.3, shear=0.3)
-    kept = turned(tf.constant(image), Preprocessing(21, 21), [5, 5]).numpy()
+    kept = augmented(turned, image, Preprocessing(21, 21))
     assert (kept[:, 10, 10] > 250).all()
-    moved = Augmentation(shift=0.1)(tf.constant(image), Preprocessing(21, 21), [5, 5]).numpy()[..., 0]
+    moved = augmented(Augmentation(shift=0.1), image, Preprocessing(21, 21))[..., 0]
     rows = (moved.sum(2) * np.arange(21)).sum(1) / moved.sum((1, 2))
     assert 1 < np.abs(rows - 10).max() <= 2.1
 
@@ -173,9 +181,7 @@ def test_rotation_turns_by_at_most_the_angle():
     """A bar's direction, measured by its second moments, stays within the angle and reaches most of it."""
     image = np.zeros([200, 41, 41, 3], np.uint8)
     image[:, 20, 5:36] = 255
-    turned = Augmentation(rotate_degrees=30)(tf.constant(image), Preprocessing(41, 41), [1, 1]).numpy()[
-        ..., 0
-    ]
+    turned = augmented(Augmentation(rotate_degrees=30), image, Preprocessing(41, 41))[..., 0]
     y, x = np.mgrid[:41, :41] - 20
     angles = np.degrees(
         0.5 * np.arctan2(2 * (turned * x * y).sum((1, 2)), (turned * (x * x - y * y)).sum((1, 2)))
@@ -184,11 +190,11 @@ def test_rotation_turns_by_at_most_the_angle():
 
 
 def test_augmentation_is_a_function_of_the_seed():
-    """Equal seeds give equal pictures, in a graph too; another step gives others."""
-    augmentation = Augmentation(True, 10, 0.1, 0.1, 0.1, 0.1)
-    images, preprocessing = batch(), Preprocessing(16, 20)
-    first = augmentation(images, preprocessing, [3, 4])
-    again = tf.function(lambda x: augmentation(x, preprocessing, [3, 4]))(images)
-    other = augmentation(images, preprocessing, [3, 5])
-    np.testing.assert_allclose(first, again, atol=1e-3)
+    """Equal seeds give equal pictures, eagerly too; another seed gives others."""
+    augmentation, preprocessing = Augmentation(True, 10, 0.1, 0.1, 0.1, 0.1), Preprocessing(16, 20)
+    images = batch(3)
+    first, again, other = (augmented(augmentation, images, preprocessing, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other, atol=1)
+    eager = [augmentation(tf.constant(image), preprocessing, [3, i]) for i, image in enumerate(images)]
+    np.testing.assert_allclose(first, eager, atol=1e-3)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.test_claims import animated_webp
+from tests.data.test_image_header import animated_webp
 from tests.serving.endpoint import GOOD, b64, predict_call
 
 not_pictures = st.one_of(

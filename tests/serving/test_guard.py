@@ -14,7 +14,7 @@ from serving.client import parse_rejection
 from serving.guard import Limits
 from serving.signatures import signatures
 from tests.conftest import ROOT
-from tests.data.test_claims import WHOLE, animated_webp, gif
+from tests.data.test_image_header import WHOLE, animated_webp, gif
 
 LIMITS = Limits(max_pixels=5000, max_batch=3)
 GOOD = WHOLE["png"]

@@ -71,7 +71,7 @@ def test_fetch_brings_counts_and_is_quiet_the_second_time(small, tmp_path, monke
     }
     with serving({"/cub.tgz": tar(**files)}, "breaks off", 1000) as server:
         remote = RemoteFile("cub.tgz", (f"{server.url}/cub.tgz",))
-        monkeypatch.setitem(fetch.SOURCES, "cub200", fetch.Source((remote,), "{place}"))
+        monkeypatch.setitem(fetch.SOURCES, "cub200", fetch.Source((remote,), "{folder}"))
         assert cli.run(["datasets", "fetch", "cub200"]) == 0
         assert "cub200 is complete: 8 pictures" in capfd.readouterr().out
         assert cli.run(["datasets", "fetch", "cub200"]) == 0
@@ -81,7 +81,7 @@ def test_fetch_brings_counts_and_is_quiet_the_second_time(small, tmp_path, monke
 def test_fetch_offline_is_one_line_on_what_to_do(small, monkeypatch, capfd):
     """The file, the reason, the place."""
     remote = RemoteFile("cub.tgz", ("http://127.0.0.1:1/cub.tgz",))
-    monkeypatch.setitem(fetch.SOURCES, "cub200", fetch.Source((remote,), "unpack it to {place}"))
+    monkeypatch.setitem(fetch.SOURCES, "cub200", fetch.Source((remote,), "unpack it to {folder}"))
     assert cli.run(["datasets", "fetch", "cub200"]) == 1
     errors = capfd.readouterr().err
     assert errors.count("\n") == 1

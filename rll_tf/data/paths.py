@@ -1,4 +1,4 @@
-"""Where a data set lies unless its SPEC says otherwise."""
+"""Where a data set is stored unless its SPEC has a path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 VARIABLE = "RLL_DATASETS"
 
 
-def place(name: str) -> Path:
+def dataset_path(name: str) -> Path:
     """`$RLL_DATASETS/NAME`, and `~/.rll_tf/datasets/NAME` where the variable is unset or empty."""
     root = os.environ.get(VARIABLE) or Path("~", ".rll_tf", "datasets")
     return Path(root).expanduser() / name

@@ -1,26 +1,25 @@
-"""How large a picture file claims to be, told from its headers before anything is decoded.
+"""How large a picture is by its file's header, before anything is decoded.
 
-A file of a few hundred bytes can claim 100,000 × 100,000 pixels, and a decoder takes the memory before it
-finds that they are not there. TensorFlow ops alone, so that the exported graph can look before it decodes.
+The header of a few hundred bytes may say 100,000 × 100,000 pixels, and a decoder allocates the memory before
+it finds that they are missing. TensorFlow ops alone, so that the exported graph can check before it decodes.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# Every header but JPEG's and GIF's tells the size within so many bytes.
+# Every header but JPEG's and GIF's has the size within so many bytes.
 _HEAD_BYTES = 32
 _EXTENSION, _FRAME = 0x21, 0x2C
 _FRAME_BYTES = 10
 
+Header = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # pixels, longer side, whether the file looks whole
 
-Claim = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
+def header_pixels(encoded: tf.Tensor) -> Header:
+    """The number of pixels and the longer side that decoding a file would give, and whether it looks whole.
 
-def claimed_pixels(encoded: tf.Tensor) -> Claim:
-    """The number of pixels and the longer side that decoding a file would make, and whether it looks whole.
-
-    A GIF claims all its frames together, since the decoder unpacks them all to give the first, and at least
+    A GIF counts all its frames together, since the decoder unpacks them all to give the first, and at least
     the product of its widest and its highest frame, since that is the size it gives.
 
     Args:
@@ -28,8 +27,8 @@ def claimed_pixels(encoded: tf.Tensor) -> Claim:
 
     Returns:
         Two scalar int64, 0 where the bytes are no JPEG, PNG, GIF, BMP or still WebP; and scalar bool, false
-        where the file has no end, or fewer bytes than it should. Every file that `decode` decodes claims at
-        least 1 and looks whole; one that does need not decode, as it may be damaged within.
+        where the file has no end, or fewer bytes than it should. Every file that `decode` decodes has at
+        least 1 pixel here and looks whole; one that does may still be damaged within.
 
     Raises:
         tf.errors.InvalidArgumentError: the header of a JPEG file is damaged.
@@ -47,15 +46,15 @@ def claimed_pixels(encoded: tf.Tensor) -> Claim:
             (begins(b"BM"), lambda: _bmp(encoded, head)),
             (begins(b"RIFF"), lambda: _webp(encoded, head)),
         ],
-        default=lambda: _claim(tf.zeros([2], tf.int64), tf.constant(False)),
+        default=lambda: _header(tf.zeros([2], tf.int64), tf.constant(False)),
     )
 
 
 def is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a WebP file says that it is animated: scalar bool.
+    """Whether a WebP file is animated by its header: scalar bool.
 
-    TensorFlow (2.21 at least) decodes such a file past the end of its memory, and the process dies. It goes
-    by the canvas's flag alone: frames in a file without the flag are left alone.
+    TensorFlow (2.21 at least) decodes such a file past the end of its memory, and the process dies. Only
+    the canvas's flag counts: the decoder ignores frames in a file without it.
 
     Args:
         encoded: scalar string, the bytes of a file that begins as a WebP does.
@@ -65,8 +64,8 @@ def is_animated_webp(encoded: tf.Tensor) -> tf.Tensor:
     return has_canvas & (_number(head, 20, 1) // 2 % 2 == 1)
 
 
-def _claim(sides: tf.Tensor, is_whole: tf.Tensor) -> Claim:
-    """What a picture of these sides, [2] int64, claims."""
+def _header(sides: tf.Tensor, is_whole: tf.Tensor) -> Header:
+    """For sides [2] int64."""
     return tf.reduce_prod(sides, 0), tf.reduce_max(sides, 0), is_whole
 
 
@@ -81,13 +80,13 @@ def _bytes(text: tf.Tensor) -> tf.Tensor:
 
 def _number(content: tf.Tensor, first: int, count: int, *, big_endian: bool = False) -> tf.Tensor:
     """An unsigned number of `count` bytes: scalar int64."""
-    places = range(count - 1, -1, -1) if big_endian else range(count)
-    weights = tf.constant([256**place for place in places], tf.int64)
+    exponents = range(count - 1, -1, -1) if big_endian else range(count)
+    weights = tf.constant([256**exponent for exponent in exponents], tf.int64)
     return tf.reduce_sum(tf.cast(content[first : first + count], tf.int64) * weights)
 
 
-def _jpeg(encoded: tf.Tensor) -> Claim:
-    """What the decoder's own library reads, from a file that holds the marker of a picture's end."""
+def _jpeg(encoded: tf.Tensor) -> Header:
+    """What the decoder's own library reads, if the file has the marker of a picture's end."""
     content = _bytes(encoded)
     has_end = tf.reduce_any((content[:-1] == 0xFF) & (content[1:] == 0xD9))
     sides = tf.cond(
@@ -95,29 +94,29 @@ def _jpeg(encoded: tf.Tensor) -> Claim:
         lambda: tf.cast(tf.image.extract_jpeg_shape(encoded)[:2], tf.int64),
         lambda: tf.zeros([2], tf.int64),
     )
-    return _claim(sides, has_end)
+    return _header(sides, has_end)
 
 
-def _png(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
+def _png(encoded: tf.Tensor, head: tf.Tensor) -> Header:
     # libpng takes sides below 2³¹ alone; limited so, their product fits into 63 bits.
     limit = tf.constant(2**31 - 1, tf.int64)
     sides = [tf.minimum(_number(head, first, 4, big_endian=True), limit) for first in (16, 20)]
     is_whole = tf.strings.regex_full_match(encoded, r"\C{12}IHDR\C*IEND\C{4}\C*")
-    return _claim(tf.stack(sides), is_whole)
+    return _header(tf.stack(sides), is_whole)
 
 
-def _bmp(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
+def _bmp(encoded: tf.Tensor, head: tf.Tensor) -> Header:
     """Rows are padded to four bytes, and run from top to bottom where the height is negative."""
     limit = tf.constant(2**31 - 1, tf.int64)
     pixels_at, width, height = (_number(head, first, 4) for first in (10, 18, 22))
     width, height = tf.minimum(width, limit), tf.minimum(tf.minimum(height, 2**32 - height), limit)
     row_bytes = (_number(head, 28, 2) * width + 31) // 32 * 4
     rows_there = (_size(encoded) - pixels_at) // tf.maximum(row_bytes, 1)
-    return _claim(tf.stack([width, height]), height <= rows_there)
+    return _header(tf.stack([width, height]), height <= rows_there)
 
 
-def _webp(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
-    """The three kinds: lossy, lossless, and with a canvas; an animated one claims nothing."""
+def _webp(encoded: tf.Tensor, head: tf.Tensor) -> Header:
+    """The three kinds: lossy, lossless, and with a canvas; an animated one has no pixels."""
     kind = tf.strings.substr(tf.strings.join([encoded, b"\x00" * _HEAD_BYTES]), 12, 4)
     bits = _number(head, 21, 4)
     sides = tf.case(
@@ -129,14 +128,14 @@ def _webp(encoded: tf.Tensor, head: tf.Tensor) -> Claim:
         default=lambda: tf.zeros([2], tf.int64),
     )
     sides = tf.where(is_animated_webp(encoded), tf.zeros([2], tf.int64), sides)
-    return _claim(sides, _size(encoded) >= _number(head, 4, 4))
+    return _header(sides, _size(encoded) >= _number(head, 4, 4))
 
 
 def _size(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.strings.length(encoded), tf.int64)
 
 
-def _gif(encoded: tf.Tensor) -> Claim:
+def _gif(encoded: tf.Tensor) -> Header:
     """Walk from block to block: extensions and frames, each followed by a chain of sub-blocks."""
     content = _bytes(encoded)
     size = tf.size(content)
@@ -147,11 +146,11 @@ def _gif(encoded: tf.Tensor) -> Claim:
         return tf.cast(content[tf.minimum(at, last)], tf.int32)
 
     def table_bytes(packed: tf.Tensor) -> tf.Tensor:
-        """How long the table of colours is that a descriptor's flags announce."""
+        """The length of the table of colours after a descriptor with these flags."""
         return tf.where(packed >= 128, 3 * 2 ** (packed % 8 + 1), 0)
 
     def past_sub_blocks(at: tf.Tensor) -> tf.Tensor:
-        """Each begins with its length; one of length 0 ends them. Beyond the end where they break off."""
+        """Each begins with its length; one of length 0 ends them. Beyond the file's end where none does."""
         at = tf.while_loop(
             lambda at: (at < size) & (byte(at) > 0),
             lambda at: [at + 1 + byte(at)],

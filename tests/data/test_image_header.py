@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from rll_tf.data import claimed_pixels
+from rll_tf.data import header_pixels
 from rll_tf.data.decode import decode
 
 HUGE = 100_000
-in_graph = tf.function(claimed_pixels, input_signature=[tf.TensorSpec([], tf.string)])
+in_graph = tf.function(header_pixels, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def saved(form, size=(41, 30), mode="RGB", **options):

@@ -1,4 +1,4 @@
-"""What is wrong with a data set's files: corrupt pictures, and files that are there twice."""
+"""What is wrong with a data set's files: corrupt pictures, and files with equal content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,36 @@ import tensorflow as tf
 
 from rll_tf.data.catalogue import Catalogue, printable
 from rll_tf.data.decode import decode
-from rll_tf.data.pipeline import CorruptPictureError, unreadable
+
+
+class CorruptPictureError(ValueError):
+    """A picture file can't be read or decoded; the message names it."""
+
+
+def name_corrupt(catalogue: Catalogue, error: Exception) -> Exception:
+    """Find which picture made a pipeline fail: TensorFlow's own message does not say.
+
+    Returns:
+        A `CorruptPictureError` that names the first bad picture and how many there are, or `error` itself
+        if every picture decodes.
+    """
+    bad = [reason for i in range(len(catalogue)) if (reason := _unreadable(catalogue, i)) is not None]
+    if not bad:
+        return error
+    others = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
+    return CorruptPictureError(bad[0] + others)
+
+
+def _unreadable(catalogue: Catalogue, index: int) -> str | None:
+    """Why picture `index` can't be read or decoded, in one line that names it; None where it can."""
+    path = printable(catalogue.paths[index])
+    try:
+        decode(catalogue.encoded(index))
+    except tf.errors.InvalidArgumentError:
+        return f"{path} is not a whole picture that TensorFlow can decode"
+    except OSError as reason:
+        return f"{path} can't be read ({reason.strerror})"
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,38 +79,35 @@ def skip_corrupt(catalogue: Catalogue) -> tuple[Catalogue, Skipped]:
         return catalogue, Skipped()
     paths = tf.constant([os.fsencode(path) for path in catalogue.paths], tf.string)
 
-    def try_one(index: tf.Tensor) -> tf.Tensor:
+    def index_if_decodable(index: tf.Tensor) -> tf.Tensor:
         with tf.control_dependencies([decode(tf.io.read_file(paths[index]))]):
             return tf.identity(index)
 
-    good_ones = tf.data.Dataset.range(len(catalogue)).map(try_one, num_parallel_calls=tf.data.AUTOTUNE)
+    decodable = tf.data.Dataset.range(len(catalogue)).map(
+        index_if_decodable, num_parallel_calls=tf.data.AUTOTUNE
+    )
     is_good = np.zeros(len(catalogue), bool)
-    for batch in good_ones.ignore_errors().batch(1024).as_numpy_iterator():
-        is_good[batch] = True
-    reasons = []
-    for index in np.flatnonzero(~is_good):
-        reason = unreadable(catalogue, index)
-        if reason is None:  # it can be read now: a disk that came back
-            is_good[index] = True
-        else:
-            reasons.append(reason)
+    is_good[list(decodable.ignore_errors().as_numpy_iterator())] = True
+    # Each of the others is read once more, for the reason; one that can be read by now is kept.
+    suspects = np.flatnonzero(~is_good)
+    reasons = {i: reason for i in suspects if (reason := _unreadable(catalogue, i)) is not None}
     if not reasons:
         return catalogue, Skipped()
+    is_good[[i for i in suspects if i not in reasons]] = True
     kept = np.flatnonzero(is_good)
     if not kept.size:
         raise CorruptPictureError(f"{catalogue.spec} has no picture that can be read: {reasons[0]}")
-    place = np.cumsum(is_good) - 1
-    splits = {name: place[indices[is_good[indices]]] for name, indices in catalogue.splits.items()}
+    new_index = np.cumsum(is_good) - 1
+    splits = {name: new_index[indices[is_good[indices]]] for name, indices in catalogue.splits.items()}
     gone = np.setdiff1d(catalogue.labels, catalogue.labels[kept])
-    skipped = Skipped(tuple(reasons), tuple(catalogue.class_names[label] for label in gone))
+    skipped = Skipped(tuple(reasons.values()), tuple(catalogue.class_names[label] for label in gone))
     return dataclasses.replace(catalogue.take(kept), splits=splits), skipped
 
 
 def duplicates(catalogue: Catalogue) -> list[list[int]]:
     """Groups of pictures whose files hold the same bytes, each two indices or more.
 
-    Only files of equal size are read, which are few among photographs. Files that can't be read are passed
-    over.
+    Only files of equal size are read, which are few among photographs; those that can't be are skipped.
     """
     if catalogue.pixels is not None:
         return []
@@ -103,7 +129,7 @@ def duplicates(catalogue: Catalogue) -> list[list[int]]:
 
 
 def report_duplicates(catalogue: Catalogue) -> list[str]:
-    """One line on files that are there twice, one more where copies bear different labels."""
+    """One line on files with equal content, one more where copies bear different labels."""
     groups = duplicates(catalogue)
     if not groups:
         return []
