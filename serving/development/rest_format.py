@@ -14,6 +14,7 @@ import tensorflow as tf
 from serving.development.errors import invalid
 
 BYTES_SUFFIX = "_bytes"
+MAX_DIMENSIONS = 8
 SHOWN_CHARACTERS = 100
 _KINDS: dict[Any, set[type]] = {tf.bool: {bool}, tf.float32: {int, float}, tf.float64: {int, float}}
 
@@ -108,6 +109,8 @@ def _tensor(value: Any, data_type: int) -> np.ndarray:
     """Nested lists to an array; where they are not equally long, lists are left among the values."""
     dtype = tf.dtypes.as_dtype(data_type)
     values = np.array(value, object)
+    if values.ndim > MAX_DIMENSIONS:
+        raise invalid(f"A tensor must have at most {MAX_DIMENSIONS} dimensions")
     if dtype == tf.string:
         converted = np.empty(values.size, object)
         converted[:] = [_string(each) for each in values.flat]

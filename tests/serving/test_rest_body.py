@@ -124,9 +124,9 @@ def test_other_methods_are_malformed_requests(address, method):
     assert received.endswith(ANSWER)
 
 
-def test_values_nested_too_deep_are_refused(address):
-    """At whatever depth Python's stack ends: in reading, or, at one or two, in showing what was read."""
-    for depth in [9, *range(860, 1020), 4000]:
+def test_values_nested_too_deep_are_rejected(address):
+    """Whether Python's stack ends in reading, or in showing what was read."""
+    for depth in [9, *range(860, 1020, 4), 4000]:
         nested = b"[" * depth + b"]" * depth
         for body in (nested, b'{"instances": [1, {"x": %b}]}' % nested, b'{"inputs": %b}' % nested):
             received = exchange(address, post(b"Content-Length: %d" % len(body)), body)
