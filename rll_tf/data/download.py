@@ -61,7 +61,7 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
 
     Raises:
         DownloadError: no address gave it; the message has a reason for each.
-        OSError: the file can't be written; the error names it.
+        OSError: the file can't be written.
     """
     pooch.get_logger().setLevel("WARNING")  # progress and errors are shown by the caller
     reasons = []

@@ -89,7 +89,7 @@ class ClassBalancedBatches:
 
     @property
     def first(self) -> int:
-        """Where this worker's part begins in the batch of all."""
+        """The position in the global batch of this worker's first picture."""
         return self.shard[0] * self.batch_size
 
     @property
@@ -104,7 +104,7 @@ class ClassBalancedBatches:
         epoch, position = divmod(step, self.batches_per_epoch)
         first = position * self.classes_per_batch
         classes = self._class_order(epoch)[first : first + self.classes_per_batch]
-        # All classes draw, as each goes on where the one before it left the generator.
+        # All classes draw, also those of other workers, since they share the generator.
         rng = np.random.default_rng([self.seed, 1, step])
         whole = np.concatenate([self._draw(chosen, rng) for chosen in classes])
         return whole[self.first : self.first + self.batch_size]
@@ -132,12 +132,4 @@ class ClassBalancedBatches:
         return np.resize(rng.permutation(pictures), self.images_per_class)
 
 
-def class_balanced_batches(
-    labels: npt.ArrayLike,
-    classes_per_batch: int,
-    images_per_class: int,
-    seed: int,
-    shard: tuple[int, int] = (0, 1),
-) -> ClassBalancedBatches:
-    """A deterministic, restartable sampler of index batches; see `ClassBalancedBatches`."""
-    return ClassBalancedBatches(labels, classes_per_batch, images_per_class, seed, shard)
+class_balanced_batches = ClassBalancedBatches

@@ -12,17 +12,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Serves `server.content` by path, in the manner that `server.manner` names."""
 
     def do_GET(self) -> None:
-        """Answer one request."""
+        """Send the file, or what follows the first byte of the range."""
         server = self.server
-        wanted = self.headers.get("Range")
-        server.asked.append(wanted)
+        range_ = self.headers.get("Range")
+        server.ranges.append(range_)
         content = server.content.get(self.path)
         if content is None:
             self.send_error(404)
             return
         first = 0
-        if wanted and server.manner != "no ranges":
-            first = int(wanted.removeprefix("bytes=").rstrip("-"))
+        if range_ and server.manner != "no ranges":
+            first = int(range_.removeprefix("bytes=").rstrip("-"))
             if first >= len(content):
                 self.send_response(416)
                 self.send_header("Content-Length", "0")
@@ -32,9 +32,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         body = content[first:]
+        if content.startswith(b"<!DOCTYPE html"):
+            self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if server.manner == "breaks off":
+        if server.manner == "interrupts":
             body = body[: server.allowance]
         self.wfile.write(body)
         self.close_connection = True
@@ -45,9 +47,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(content: dict[str, bytes], manner: str = "", allowance: int = 0) -> Iterator[object]:
-    """Serve these files; the server knows its `url` and which ranges were `asked` for."""
+    """Serve these files; the server knows its `url` and which `ranges` were requested."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.manner, server.allowance, server.asked = content, manner, allowance, []
+    server.content, server.manner, server.allowance, server.ranges = content, manner, allowance, []
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,4 +1,4 @@
-"""Fetching a benchmark into its place."""
+"""Fetching a benchmark into its folder."""
 
 import io
 import tarfile
@@ -19,7 +19,7 @@ from tests.data.trees import write_cars196, write_cub200, write_inshop, write_so
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch):
-    """This machine's own server is asked directly."""
+    """This machine's own server is reached directly."""
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -49,7 +49,7 @@ def source_of(server, *names):
     return Source(files, "put the files into {folder}/here")
 
 
-def test_archives_are_unpacked_into_place(tmp_path):
+def test_archives_are_unpacked_into_the_folder(tmp_path):
     """Tar, zip and a plain file; the archives are gone, and earlier content of the same name is replaced."""
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "old.jpg").touch()
@@ -103,12 +103,12 @@ def test_a_python_that_can_not_unpack_safely_says_so(tmp_path, monkeypatch):
 
 def test_an_archive_can_not_write_elsewhere(tmp_path):
     """A path that leads outside is refused."""
-    place = tmp_path / "place"
+    folder = tmp_path / "folder"
     with (
         serving({"/a.tgz": tar(**{"..__evil": b"1"})}) as server,
         pytest.raises(DownloadError, match="can't be unpacked"),
     ):
-        fetch("x", place, source=source_of(server, "a.tgz"))
+        fetch("x", folder, source=source_of(server, "a.tgz"))
     assert not (tmp_path / "evil").exists()
 
 
@@ -140,8 +140,8 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_who_follows_the_instructions_is_done(tmp_path, name):
-    """Unpacked in the place, archives give the files that are named, and the reader finds them.
+def test_following_the_instructions_gives_the_data_set(tmp_path, name):
+    """Unpacked in the folder, archives give the files that are named, and the reader finds them.
 
     It does too where an archive was unpacked into a folder named after it.
     """
@@ -149,8 +149,8 @@ def test_who_follows_the_instructions_is_done(tmp_path, name):
     words = SOURCES[name].by_hand.format(folder=tmp_path)
     assert f"in {tmp_path}, " in words or f"in {tmp_path} and " in words
     write(tmp_path)
-    told = [word.rstrip(",") for word in words.partition("which gives ")[2].split() if "/" in word]
-    assert [file for file in told if (tmp_path / file).exists()]
+    named = [word.rstrip(",") for word in words.partition("which gives ")[2].split() if "/" in word]
+    assert [file for file in named if (tmp_path / file).exists()]
     found = read(tmp_path, expected)
     content = [found.encoded(index) for index in range(len(found))]
     for top in tops:
@@ -163,7 +163,7 @@ def test_who_follows_the_instructions_is_done(tmp_path, name):
 
 
 def test_every_source_says_where_by_hand():
-    """Each names its place, and each file an address."""
+    """Each names its folder, and each file an address and a checksum."""
     for source in SOURCES.values():
         assert "{folder}" in source.by_hand
-        assert all(file.urls and (file.md5 or file.size_bytes) for file in source.files)
+        assert all(file.urls and file.md5 for file in source.files)

@@ -82,18 +82,6 @@ def test_workers_parts_side_by_side_are_the_single_workers_batch(case, workers, 
     assert [part.first for part in parts] == [index * whole.batch_size // workers for index in range(workers)]
 
 
-def test_many_classes_keep_the_invariants():
-    """Beyond the size up to which classes are shuffled outright, over the whole of two epochs."""
-    labels = np.repeat(np.arange(40_000), 2)
-    batches = class_balanced_batches(labels, 1999, 2, seed=3)
-    epochs = []
-    for epoch in range(2):
-        indices = np.concatenate([batches[20 * epoch + i] for i in range(20)])
-        assert len(set(indices.tolist())) == 20 * 1999 * 2
-        epochs.append(indices)
-    assert not np.array_equal(*epochs)
-
-
 def test_the_seed_decides_the_order_and_epochs_differ():
     """Equal seeds give equal batches, other seeds and later epochs give others."""
     labels = np.arange(200) // 4

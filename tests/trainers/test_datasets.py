@@ -69,7 +69,7 @@ def test_fetch_brings_counts_and_is_quiet_the_second_time(small, tmp_path, monke
         for path in tree.rglob("*")
         if path.is_file()
     }
-    with serving({"/cub.tgz": tar(**files)}, "breaks off", 1000) as server:
+    with serving({"/cub.tgz": tar(**files)}, "interrupts", 1000) as server:
         remote = RemoteFile("cub.tgz", (f"{server.url}/cub.tgz",))
         monkeypatch.setitem(fetch.SOURCES, "cub200", fetch.Source((remote,), "{folder}"))
         assert cli.run(["datasets", "fetch", "cub200"]) == 0
