@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Two processes; a file's tests stay together, since they share what they train and export.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all lint venv bench pins clean
 .DEFAULT_GOAL := help
@@ -11,7 +13,7 @@ help:
 	@echo "make demo      train on glyphs, compare, export, draw ranked lists (runs/demo)"
 	@echo "make test      the test suite"
 	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
-	@echo "make lint      ruff and mypy"
+	@echo "make lint      ruff, mypy, and which room imports which (.importlinter)"
 	@echo "make bench     the benchmarks"
 	@echo "make venv      only build $(VENV) from the pinned versions"
 
@@ -29,15 +31,16 @@ demo: venv
 	$(BIN)/rll demo
 
 test: venv
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.extras
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 bench: $(VENV)/.extras
 	$(BIN)/python -m benchmarks.loss

@@ -1,4 +1,4 @@
-"""What README.md shows runs."""
+"""What README.md and the pages of docs/ show runs."""
 
 import re
 
@@ -7,26 +7,51 @@ import pytest
 from tests.conftest import ROOT
 from trainers import cli
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    file.relative_to(ROOT).as_posix(): file.read_text("utf-8")
+    for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+README = PAGES["README.md"]
+PYTHON = [
+    (page, block)
+    for page, text in PAGES.items()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    if "EmbeddingClient" not in block  # tests/serving/test_conformance.py runs it with an endpoint
+]
 
 
-def test_the_python_code_runs():
+@pytest.mark.parametrize(("page", "block"), PYTHON, ids=[page for page, _ in PYTHON])
+def test_the_python_code_runs(page, block):
     """Each block as it stands, but for the number of steps."""
-    training, asking = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "steps_per_epoch=300" in training
-    exec(training.replace("steps_per_epoch=300", "steps_per_epoch=2, verbose=0"), {})
-    assert "EmbeddingClient" in asking  # tests/serving/test_conformance.py asks an endpoint with it
+    exec(block.replace("steps_per_epoch=300", "steps_per_epoch=2, verbose=0"), {})
 
 
-def test_the_commands_are_those_that_exist():
+def test_the_readme_trains():
+    """Its code is found, and has the number of steps that the test above lowers."""
+    assert sum("steps_per_epoch=300" in block for page, block in PYTHON if page == "README.md") == 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_are_those_that_exist(page):
     """Every `rll` line names a command, and its options are the command's."""
-    lines = [line.split("#")[0] for line in README.splitlines() if re.match(r"(\.venv/bin/)?rll \w+ ", line)]
-    assert len(lines) >= 10
-    for line in lines:
-        words = line.split()
+    for line in re.findall(r"^(?:\.venv/bin/)?(rll \w+ .*)", PAGES[page], re.MULTILINE):
+        words = line.split("#")[0].split()
         command = cli.rll.commands[words[1]]
         known = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", line)) <= known
+        assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+
+
+def test_every_command_is_listed():
+    """In the README, but for the demo, which has a make target."""
+    listed = set(re.findall(r"^rll (\w+)", README, re.MULTILINE))
+    assert listed == set(cli.rll.commands) - {"demo"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    """Addresses inside the repository."""
+    for address in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page]):
+        assert (ROOT / page).parent.joinpath(address).exists(), address
 
 
 @pytest.mark.parametrize("room", re.findall(r"^\| `([a-z_/]+)/` \|", README, re.MULTILINE))

@@ -15,9 +15,7 @@ SKIP_CORRUPT = click.option(
     "--skip-corrupt", is_flag=True, help="Leave out pictures that can't be decoded; list them at the end."
 )
 ENDPOINT = click.option("--endpoint", metavar="URL", help="Use http://HOST:PORT or grpc://HOST:PORT instead.")
-MODEL_NAME = click.option(
-    "--model-name", default="rll_tf", show_default=True, help="The model's name on the server."
-)
+MODEL_NAME = click.option("--model-name", default="rll_tf", help="The model's name on the server.")
 
 
 def main() -> None:
@@ -31,7 +29,8 @@ def run(arguments: list[str]) -> int:
 
 
 @click.group(
-    cls=console.Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=console.Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(package_name="rll_tf")
 def rll() -> None:
@@ -116,37 +115,19 @@ def evaluate(
 @click.argument("run", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
 @click.option("--gallery", metavar="FILE.npz", type=PATH, help="From embed: pack it, for search requests.")
-@click.option(
-    "--top",
-    metavar="K",
-    default=10,
-    show_default=True,
-    type=POSITIVE,
-    help="How many neighbours search gives.",
-)
+@click.option("--top", metavar="K", default=10, type=POSITIVE, help="How many neighbours search gives.")
 @click.option(
     "--gallery-precision",
     "precision",
     default="float32",
-    show_default=True,
     type=click.Choice(["float32", "float16", "int8"]),
     help="Of the packed gallery; what fewer bits lose is printed.",
 )
 @click.option(
-    "--max-pixels",
-    metavar="N",
-    default=64_000_000,
-    show_default=True,
-    type=POSITIVE,
-    help="Reject pictures of more pixels.",
+    "--max-pixels", metavar="N", default=64_000_000, type=POSITIVE, help="Reject pictures of more pixels."
 )
 @click.option(
-    "--max-batch",
-    metavar="N",
-    default=256,
-    show_default=True,
-    type=POSITIVE,
-    help="Reject requests of more pictures.",
+    "--max-batch", metavar="N", default=256, type=POSITIVE, help="Reject requests of more pictures."
 )
 def export(
     run: Path, to: Path, gallery: Path | None, top: int, precision: str, max_pixels: int, max_batch: int
@@ -171,7 +152,6 @@ def export(
     "--batch-size",
     metavar="N",
     default=64,
-    show_default=True,
     type=POSITIVE,
     help="Pictures in a request to an endpoint, which may have been exported with a smaller --max-batch.",
 )
@@ -215,7 +195,7 @@ def embed(
 @click.option(
     "--gallery", metavar="FILE.npz", type=PATH, help="From embed [the gallery packed into the model]."
 )
-@click.option("--top", metavar="K", default=5, show_default=True, type=POSITIVE, help="How many.")
+@click.option("--top", metavar="K", default=5, type=POSITIVE, help="How many.")
 def search(
     paths: tuple[Path, ...], endpoint: str | None, model_name: str, gallery: Path | None, top: int
 ) -> None:
@@ -233,11 +213,9 @@ def search(
 
 @rll.command()
 @click.argument("model", type=PATH)
-@click.option(
-    "--port", "--rest-port", "rest_port", default=8501, show_default=True, type=PORT, help="For REST; 0: any."
-)
-@click.option("--grpc-port", default=8500, show_default=True, type=PORT, help="For gRPC; 0: any.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", "--rest-port", "rest_port", default=8501, type=PORT, help="For REST; 0: any.")
+@click.option("--grpc-port", default=8500, type=PORT, help="For gRPC; 0: any.")
+@click.option("--host", default="127.0.0.1", help="The address to listen at.")
 @MODEL_NAME
 @click.option(
     "--batching-parameters",

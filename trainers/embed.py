@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from rll_tf.data import Catalogue, skip_corrupt
+from rll_tf.files import replacing
 from rll_tf.training import CONCAT
-from rll_tf.training.files import replacing
 from serving.errors import PictureRejected
 from trainers.data import open_data, select_split
 from trainers.embedder import BATCH_SIZE, name_rejected, open_embedder
@@ -35,16 +35,7 @@ def embed(
 
     Arrays: `embeddings` [n, d] float32, `labels` [n] int64, `paths` [n], `class_names` [classes], `level` [].
 
-    Args:
-        model: an exported folder; None for the endpoint.
-        data: a SPEC.
-        to: the file.
-        endpoint: an address that serves the model.
-        model_name: the model's name there.
-        batch_size: pictures in a request to the endpoint.
-        split: only this split of the data.
-        level: one level's embedding; None for all, concatenated.
-        skip: leave out pictures that can't be decoded.
+    The other arguments are those of `rll embed --help`.
 
     Raises:
         ValueError: there is no such split or level, or the file's name does not end in .npz.

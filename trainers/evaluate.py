@@ -34,13 +34,7 @@ def evaluate(
     A data set with the splits `query` and `gallery` is evaluated with each query against the gallery, unless
     another split is named.
 
-    Args:
-        folder: the run.
-        data: a SPEC, or None for the run's own.
-        split: a split's name, or None.
-        json_file: where to write `data`, `split`, `queries`, `classes` and `levels`.
-        report: a folder to write a page with pictures into, on which every picture is a query among all.
-        skip: leave out pictures that can't be read or decoded, and list them.
+    The arguments are those of `rll evaluate --help`. On the page, every picture is a query among all.
 
     Raises:
         FileNotFoundError: `folder` is not a run, or a data set's path does not exist.

@@ -36,13 +36,7 @@ def export(
 ) -> None:
     """Export a run's best checkpoint as `to/<version>/`, and print what a gallery's precision costs.
 
-    Args:
-        folder: the run.
-        to: the folder of versions.
-        limits: the largest request that the artefact accepts.
-        gallery_file: from `rll embed`, by an artefact of this run; None for an artefact without `search`.
-        top: how many neighbours `search` gives.
-        precision: one of `serving.precision.PRECISIONS`, of the packed gallery.
+    The arguments are those of `rll export --help`.
 
     Raises:
         ExportError: the artefact failed its check.

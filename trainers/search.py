@@ -28,13 +28,7 @@ def search(
 ) -> None:
     """Print each image's nearest pictures: rank, distance, class, path.
 
-    Args:
-        model: an exported folder; None for the endpoint.
-        images: the queries.
-        endpoint: an address that serves the model.
-        model_name: the model's name there.
-        gallery_file: from `rll embed`; None for the gallery that is packed into the model.
-        top: how many to print; a packed gallery gives no more than it was exported for.
+    The arguments are those of `rll search --help`; a packed gallery gives no more than it was exported for.
 
     Raises:
         ValueError: the gallery is not such a file, or was embedded by another model, or there is none.

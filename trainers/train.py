@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainers.recipes import Recipe, find_recipe
-from trainers.suggestions import suggesting
 
 if TYPE_CHECKING:
     from rll_tf.data import Catalogue
@@ -30,15 +28,7 @@ def train(
 ) -> None:
     """Train a recipe, print where the run is and how good it is on the validation classes.
 
-    Args:
-        recipe_name: a name in `trainers.recipes.RECIPES`.
-        data: a SPEC; None for the recipe's own data set.
-        out: the run's folder; None for `runs/RECIPE`.
-        assignments: `key=value`, each replaces one of the recipe's settings.
-        resume: continue the run in `out`.
-        fold: `I/K`, validate on part I of K of the training classes.
-        cache: a folder to keep resized pictures in.
-        skip: leave out pictures that can't be decoded, and list them at the end.
+    The arguments are those of `rll train --help`; `assignments` are the values of `--set`.
 
     Raises:
         ValueError, OSError: the recipe, the data, the settings or the folder are not right.
@@ -52,11 +42,11 @@ def train(
     import tensorflow as tf
 
     from rll_tf.data import PictureCache, report_duplicates, skip_corrupt
-    from rll_tf.training import Run
+    from rll_tf.training import Run, Settings
     from rll_tf.training import train as fit
     from trainers.data import open_data
 
-    _check_settings(assignments)
+    Settings().override(assignments)
     picture_cache = None if cache is None else PictureCache(cache)
     if resume:
         run = Run.open(out)
@@ -99,14 +89,6 @@ def _fold_settings(fold: str | None) -> tuple[str, ...]:
     if not (slash and number.isdecimal() and folds.isdecimal() and 1 <= int(number) <= int(folds) >= 2):
         raise ValueError(f"--fold must have the form I/K with 1 ≤ I ≤ K and K at least 2; got {fold!r}")
     return f"validation_folds={int(folds)}", f"validation_fold={int(number)}"
-
-
-def _check_settings(assignments: Sequence[str]) -> None:
-    from rll_tf.training import Settings
-
-    known = [field.name for field in dataclasses.fields(Settings)]
-    with suggesting(known, *(assignment.partition("=")[0] for assignment in assignments)):
-        Settings().override(assignments)
 
 
 def _check_resumed(run: Run, recipe_name: str, data: str | None, assignments: Sequence[str]) -> None:

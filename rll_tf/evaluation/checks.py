@@ -1,4 +1,4 @@
-"""What every measurement asks of its input before it computes anything."""
+"""Checks of embeddings and labels."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -42,7 +40,7 @@ def retrieval_metrics(
 
     - Equally distant others have no order of their own, so a query scores its expected value over all orders
       of them. A collapsed model, all embeddings equal, thereby scores what guessing does, however the
-      pictures are sorted; breaking ties by index would find neighbours in the list and praise it.
+      pictures are sorted. `neighbours` says which distances count as equal.
     - A picture alone in its class is a query that always misses: it lowers recall@K. It has no R-precision
       and no MAP@R and is left out of their means, which are 0 where every picture is alone.
     - With a gallery, queries and gallery are clustered together.
@@ -73,8 +71,9 @@ def retrieval_metrics(
     """
     search = Search(embeddings, gallery)
     if gallery is None:
-        names, codes = check_labels(labels, len(search.queries))
-        gallery_codes, everything = codes, search.queries
+        everything = search.queries
+        names, codes = check_labels(labels, len(everything))
+        all_codes = gallery_codes = codes
     else:
         both = [np.asarray(labels), np.asarray(gallery_labels)]
         check_labels(both[0], len(search.queries))
@@ -89,27 +88,22 @@ def retrieval_metrics(
     of_class = np.bincount(gallery_codes, minlength=len(names))
     relevant = of_class[codes] - search.within  # R, for every query
     hits = np.zeros(len(ks))
-    average_precision = precision = 0.0
-    for block in search.blocks(np.maximum(relevant, max(ks)), block_size):
+    scores = np.zeros(2)
+    for block in search.ranked(np.maximum(relevant, max(ks)), block_size):
         lists = _TiedLists(block, codes, gallery_codes)
         hits += [lists.hit_chance(k).sum() for k in ks]
-        at_r = lists.scores_at(relevant[block.queries])
-        average_precision += at_r[0]
-        precision += at_r[1]
+        scores += lists.scores_at(relevant[block.queries])
 
-    findable = max(1, np.count_nonzero(relevant))
     result = {f"recall@{k}": float(hit / len(codes)) for k, hit in zip(ks, hits, strict=True)}
-    result["map@r"] = float(average_precision / findable)
-    result["r_precision"] = float(precision / findable)
+    average_precision, precision = scores / max(1, np.count_nonzero(relevant))
+    result |= {"map@r": float(average_precision), "r_precision": float(precision)}
     if clustering:
-        result |= clustering_scores(
-            codes if gallery is None else all_codes, cluster(everything, len(names), seed)
-        )
+        result |= clustering_scores(all_codes, cluster(everything, len(names), seed))
     return result
 
 
 class _TiedLists:
-    """A block's ranked lists as sequences of ties (most of one entry), their relevant entries counted."""
+    """A block's ranked lists as sequences of ties, most of one entry, their relevant entries counted."""
 
     def __init__(self, block: RankedBlock, codes: np.ndarray, gallery_codes: np.ndarray) -> None:
         begins = block.rank == block.tie_start
@@ -119,27 +113,26 @@ class _TiedLists:
         self.start = block.rank[begins]  # its first rank,
         self.size = np.bincount(self.tie)  # its entries,
         relevant = gallery_codes[block.column] == codes[block.queries[block.row]]
-        self.relevant = np.bincount(self.tie, weights=relevant).astype(np.int64)  # how many are relevant,
+        self.relevant = np.bincount(self.tie, weights=relevant)  # how many are relevant,
         ahead = np.cumsum(self.relevant) - self.relevant
         first_tie = np.searchsorted(self.row, np.arange(len(block.queries)))
         self.ahead = ahead - ahead[first_tie][self.row]  # and how many before it in its list.
 
     def hit_chance(self, k: int) -> np.ndarray:
-        """[b] chance that a relevant one is among the first k."""
-        ties = np.flatnonzero(
-            (self.relevant > 0) & (self.ahead == 0) & (self.start < k)
-        )  # one a list at most
-        taken = np.minimum(k - self.start[ties], self.size[ties])
-        chance = np.zeros(len(self.block.queries))
-        chance[self.row[ties]] = [
-            1.0 if n == 1 else _chance_of_one(n, r, s)
-            for n, r, s in zip(
-                self.size[ties].tolist(), self.relevant[ties].tolist(), taken.tolist(), strict=True
-            )
-        ]
-        return chance
+        """Chance of each query with a relevant one among its first k or tied with the k-th: that of a hit.
 
-    def scores_at(self, cutoff: np.ndarray) -> tuple[float, float]:
+        It is decided by the first tie that holds one of r relevant ones among n: s of its entries are taken,
+        and all miss with chance (n - r)/n · (n - r - 1)/(n - 1) · …
+        """
+        decides = (self.relevant > 0) & (self.ahead == 0) & (self.start < k)
+        size, wrong = self.size[decides], (self.size - self.relevant)[decides]
+        taken = np.minimum(k - self.start[decides], size)
+        miss = np.ones(len(taken))
+        for drawn in range(taken.max(initial=0)):
+            miss *= np.where(drawn < taken, np.maximum(wrong - drawn, 0) / np.maximum(size - drawn, 1), 1.0)
+        return 1.0 - miss
+
+    def scores_at(self, cutoff: np.ndarray) -> np.ndarray:
         """Sums over the block of MAP@R and of R-precision, R given as [b]; queries with R = 0 add nothing.
 
         The j-th of n tied entries (from 0), r of them relevant, is relevant with chance r/n; if it is, of the
@@ -150,15 +143,8 @@ class _TiedLists:
         others = ((self.relevant - 1) / np.maximum(self.size - 1, 1))[tie]
         found = self.ahead[tie] + (block.rank - block.tie_start) * others + 1
         # Divided by R last, so that whole numbers are added and a perfect list scores exactly 1.
-        of = np.maximum(cutoff, 1)
-        precision = np.bincount(block.row, weights=chance * found / (block.rank + 1)) / of
-        return float(precision.sum()), float((np.bincount(block.row, weights=chance) / of).sum())
-
-
-@functools.lru_cache(maxsize=4096)
-def _chance_of_one(n: int, r: int, s: int) -> float:
-    """Chance that s entries drawn from n, of which r are relevant, hold a relevant one."""
-    return 1.0 - math.comb(n - r, s) / math.comb(n, s)
+        both = [np.bincount(block.row, weights=each) for each in (chance * found / (block.rank + 1), chance)]
+        return (np.stack(both) / np.maximum(cutoff, 1)).sum(axis=1)
 
 
 def concatenate_levels(levels: Mapping[str, ArrayLike]) -> np.ndarray:

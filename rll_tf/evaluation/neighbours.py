@@ -1,17 +1,9 @@
 """Exact nearest neighbours by Euclidean distance, a block of queries at a time.
 
-The order is that of the squared distances Σ (x - y)², computed from the differences in float64. A matrix
-product alone cannot give it: |x|² + |y|² - 2 x·y cancels for near-duplicates. Computing every difference
-would be slow. So, for each block of queries:
-
-1. A float64 product of the centred data gives every |y|² - 2 x·y, which orders the gallery as the distance
-   does (|x|² is the row's constant). Centring leaves distances as they are and shrinks the norms, hence the
-   error: with u = 2⁻⁵³ it is at most (d + 5) u (|x| + |y|)².
-2. Whatever lies within twice that bound of the k-th smallest is kept, so no true neighbour is lost.
-3. Where consecutive values lie closer than twice the bound, those pictures are ordered by their differences.
-
-Hence the guarantee: the order does not depend on the block size, on the number of threads or on how BLAS
-adds, near-duplicates are told apart down to the last bit of their numbers, and equal rows always tie.
+Squared distances are |x|² + |y|² - 2 x·y in float64, of data whose mean is subtracted: one matrix product a
+block. Rounding leaves an error of about d·10⁻¹⁵ times |x|² + |x - y|² in them. Neighbours whose squared
+distances differ by less than that tie; equal rows therefore always do, whatever the block size, the number
+of threads or the order in which BLAS adds.
 
 Memory: a float64 copy of the data, and a few [block, gallery] arrays; never [n, n].
 """
@@ -28,24 +20,20 @@ from rll_tf.evaluation.checks import check_embeddings
 
 # A block's [block, gallery] float64 array holds about this many distances: 32 MiB. Larger is hardly faster.
 DISTANCES_PER_BLOCK = 2**22
-# Differences are computed for so many numbers at a time (8 MiB), however many pictures tie.
-NUMBERS_PER_CHUNK = 2**20
-# Far above float32's range; a sum of 10^8 squares of it still fits into float64.
-LARGEST = 1e150
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RankedBlock:
     """The ranked lists of a block of b queries, end to end: m entries, in the order of `row`, then of `rank`.
 
-    A list ends with whole ties: it holds its first k entries and whatever is exactly as far as the k-th.
+    A list ends with a whole tie: it holds its first k entries and whatever is as far as the k-th.
 
     Args:
         queries: [b] indices of the queries.
         row: [m] which of the block's queries an entry belongs to, 0 to b - 1.
-        column: [m] the neighbour's index in the gallery; among equal distances ascending.
-        rank: [m] the entry's place in its list, from 0.
-        tie_start: [m] the rank of the first entry that is exactly as far as this one.
+        column: [m] the neighbour's index in the gallery; ascending within a tie.
+        rank: [m] the entry's position in its list, from 0.
+        tie_start: [m] the rank of the first entry that ties with this one.
     """
 
     queries: np.ndarray
@@ -62,7 +50,7 @@ def nearest_neighbours(
 
     Without a gallery the neighbours are looked for among the embeddings themselves, and a query is left out
     of its own list by its index: a duplicate of it, at distance 0, stays. Of equally distant ones the smaller
-    index comes first; the module's docstring says how exact that is.
+    index comes first.
 
     Args:
         embeddings: [n, d] real numbers.
@@ -71,7 +59,7 @@ def nearest_neighbours(
         block_size: queries at a time; None chooses one by the gallery's size. It does not change the result.
 
     Returns:
-        [n, k] int64 indices, and [n, k] float64 distances.
+        [n, k] int64 indices, and [n, k] float64 distances, computed from the differences.
 
     Raises:
         ValueError: k or block_size is out of range, or embeddings are not finite, [n, d], and equally wide.
@@ -82,12 +70,13 @@ def nearest_neighbours(
     count = len(search.queries)
     indices = np.empty((count, k), np.int64)
     distances = np.empty((count, k))
-    for block in search.blocks(np.full(count, k), block_size):
-        first = block.rank < k
-        columns = block.column[first]
-        squares = search.squared_distances(block.queries[block.row[first]], columns)
-        indices[block.queries] = columns.reshape(-1, k)
-        distances[block.queries] = np.sqrt(squares).reshape(-1, k)
+    for block in search.ranked(np.full(count, k), block_size):
+        columns = block.column[block.rank < k].reshape(-1, k)
+        queries = search.queries[block.queries].astype(np.float64)
+        exact = np.stack([np.linalg.norm(queries - search.gallery[at], axis=1) for at in columns.T], axis=1)
+        order = np.lexsort((columns, exact), axis=1)
+        indices[block.queries] = np.take_along_axis(columns, order, axis=1)
+        distances[block.queries] = np.take_along_axis(exact, order, axis=1)
     return indices, distances
 
 
@@ -108,88 +97,59 @@ class Search:
                 "queries and gallery must be equally wide: "
                 f"got {self.queries.shape[1]} and {self.gallery.shape[1]} numbers a row"
             )
-        largest = max(float(np.abs(part).max()) for part in (self.queries, self.gallery))
-        if largest > LARGEST:
-            raise ValueError(f"embeddings must be at most {LARGEST:g}, or squares overflow: got {largest:g}")
         self.candidates = len(self.gallery) - self.within
-        self._mean = self.gallery.mean(axis=0, dtype=np.float64)
-        self._centred = self.gallery - self._mean
-        self._norms2 = np.einsum("ij,ij->i", self._centred, self._centred)
-        self._kind, self._first = _kinds(self.gallery)
+        mean = self.gallery.mean(axis=0, dtype=np.float64)
+        self._gallery = self.gallery - mean
+        self._queries = self._gallery if gallery is None else self.queries - mean
+        self._gallery_norms2 = np.einsum("ij,ij->i", self._gallery, self._gallery)
+        self._query_norms2 = np.einsum("ij,ij->i", self._queries, self._queries)
+        # 2 (d + 5) 2⁻⁵³ (|x| + |y|)² bounds the difference of two equal distances, and (|x| + |y|)² is at
+        # most 8 (|x|² + |x - y|²); 16 in place of 5 leaves room for the terms of second order.
+        self._rounding = 8 * (self.gallery.shape[1] + 16) * np.finfo(np.float64).eps
 
-    def blocks(self, wanted: np.ndarray, block_size: int | None = None) -> Iterator[RankedBlock]:
-        """Ranked lists of all queries, query q's of at least min(wanted[q], candidates) entries.
-
-        Queries that want equally many share a block, so that one large class does not make all lists long.
-        """
+    def blocks(
+        self, queries: np.ndarray, block_size: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """These queries' indices [b] and their squared distances [b, g], infinite to the query itself."""
         if block_size is None:
             block_size = max(1, min(1024, DISTANCES_PER_BLOCK // len(self.gallery)))
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1: got {block_size}")
-        wanted = np.minimum(wanted, self.candidates)
-        order = np.argsort(wanted, kind="stable")
-        order = order[wanted[order] > 0]
-        for start in range(0, len(order), block_size):
-            queries = order[start : start + block_size]
-            yield self._ranked(queries, wanted[queries])
+        for start in range(0, len(queries), block_size):
+            block = queries[start : start + block_size]
+            squares = -2 * self._queries[block] @ self._gallery.T
+            squares += self._gallery_norms2
+            squares += self._query_norms2[block, None]
+            if self.within:
+                squares[np.arange(len(block)), block] = np.inf
+            yield block, squares
 
-    def squared_distances(self, query: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Σ (x - y)² in float64 for m pairs: [m] query and [m] gallery indices."""
-        squares = np.empty(len(query))
-        chunk = max(1, NUMBERS_PER_CHUNK // self.gallery.shape[1])
-        for start in range(0, len(query), chunk):
-            part = slice(start, start + chunk)
-            left = self.queries[query[part]].astype(np.float64)
-            squares[part] = np.square(left - self.gallery[column[part]]).sum(axis=1)
-        return squares
+    def ranked(self, lengths: np.ndarray, block_size: int | None = None) -> Iterator[RankedBlock]:
+        """Ranked lists of all queries, query q's of at least min(lengths[q], candidates) entries.
 
-    def _ranked(self, queries: np.ndarray, wanted: np.ndarray) -> RankedBlock:
-        centred = self._centred[queries] if self.within else self.queries[queries] - self._mean
-        norms = np.sqrt(np.einsum("ij,ij->i", centred, centred)) + np.sqrt(self._norms2.max())
-        # `eps` is 2u, and 16 for the bound's 5: room for the terms of second order.
-        slack = 2 * (centred.shape[1] + 16) * np.finfo(np.float64).eps * norms**2
-        values = centred @ self._centred.T
-        values *= -2
-        values += self._norms2
-        if self.within:
-            values[np.arange(len(queries)), queries] = np.inf
-        most = int(wanted.max())
-        limit = np.partition(values, most - 1, axis=1)[:, most - 1] + slack
+        Queries with lists of one length share a block, so that one large class does not make all lists long.
+        """
+        lengths = np.minimum(lengths, self.candidates)
+        order = np.argsort(lengths, kind="stable")
+        for queries, squares in self.blocks(order[lengths[order] > 0], block_size):
+            yield self._rank(queries, squares, lengths[queries])
 
-        row, column = np.nonzero(values <= limit[:, None])  # row by row, columns ascending
-        value = values[row, column]
-        del values
-        order = np.lexsort((value, row))
-        row, column, value = row[order], column[order], value[order]
-        close = (np.diff(value) <= slack[row[1:]]) & (row[1:] == row[:-1])
-        begins = np.concatenate([[True], ~close])
-        cluster = np.cumsum(begins)
-        exact = np.zeros(len(row))
-        doubtful = np.append(~begins[1:], False) | ~begins
-        if doubtful.any():
-            exact[doubtful] = self._exact(queries[row[doubtful]], column[doubtful])
-            order = np.lexsort((column, exact, cluster))
-            row, column, exact = row[order], column[order], exact[order]
-            begins[1:] |= np.diff(exact) != 0
+    def _rank(self, queries: np.ndarray, squares: np.ndarray, lengths: np.ndarray) -> RankedBlock:
+        norms2 = self._query_norms2[queries]
+        most = int(lengths.max())
+        last = np.partition(squares, most - 1, axis=1)[:, most - 1]
+        limit = last + self._rounding * (norms2 + last)
+        row, column = np.nonzero(squares <= limit[:, None])  # row by row, columns ascending
+        square = squares[row, column]
+        order = np.lexsort((square, row))
+        row, column, square = row[order], column[order], square[order]
 
+        begins = np.ones(len(row), bool)  # whether an entry is farther than the one before it
+        begins[1:] = np.diff(square) > self._rounding * (norms2[row[1:]] + square[1:])
+        begins[1:] |= np.diff(row) != 0
+        column = column[np.lexsort((column, np.cumsum(begins)))]
         position = np.arange(len(row))
         list_start = np.searchsorted(row, np.arange(len(queries)))[row]
         tie_start = np.maximum.accumulate(np.where(begins, position, 0)) - list_start
-        kept = tie_start < wanted[row]
+        kept = tie_start < lengths[row]
         return RankedBlock(queries, row[kept], column[kept], (position - list_start)[kept], tie_start[kept])
-
-    def _exact(self, query: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """`squared_distances`, computed once for all pairs of equal rows: a collapsed model has many such."""
-        if not self.within:
-            return self.squared_distances(query, column)
-        kinds = len(self._first)
-        pair, inverse = np.unique(self._kind[query] * kinds + self._kind[column], return_inverse=True)
-        return self.squared_distances(self._first[pair // kinds], self._first[pair % kinds])[inverse]
-
-
-def _kinds(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are equal: [n] each row's kind, and [kinds] the first row of each."""
-    rows = np.ascontiguousarray(array)
-    whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
-    _, first, kind = np.unique(whole, return_index=True, return_inverse=True)
-    return kind, first

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -63,22 +60,3 @@ def data_uri(picture: Image.Image) -> str:
         picture.save(buffer, "JPEG", quality=85)
     kind = "png" if lossless else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a file, and its folder, so that a reader finds the old one or the whole new one, never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp's files are for their owner alone; a report is as readable as anything the user writes.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Circle, Rectangle
 
-from rll_tf.evaluation.pictures import as_picture, fit, write_atomically
+from rll_tf.evaluation.pictures import as_picture, fit
+from rll_tf.files import replacing
 
 # Everything is laid out in pixels of the file, so that pictures keep their own pixels.
 DPI = 150
@@ -52,8 +52,8 @@ def draw_ranked_lists(
 ) -> Path:
     """Write a PNG of q rows: a query and its neighbours, nearest first.
 
-    Right and wrong are told by colour and by a tick or a cross, distances stand below. Letters that the font
-    lacks are shown as a replacement sign; long captions are shortened.
+    Right and wrong ones differ in colour and by a tick or a cross; distances stand below. Letters that the
+    font lacks are shown as a replacement sign; long captions are shortened.
 
     Args:
         path: the PNG, replaced at once when it is complete; its folder is made.
@@ -115,7 +115,11 @@ def draw_ranked_lists(
                 text = f"{distances[row][rank]:.{decimals}f}"
                 sheet.text(x, below + LINE * (lines - 1), text, 7, colour=FAINT)
     _legend(sheet, distances is not None)
-    return write_atomically(path, sheet.png())
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
+        sheet.canvas.print_png(partial)
+    return file
 
 
 def _legend(sheet: _Sheet, with_distances: bool) -> None:
@@ -162,11 +166,6 @@ class _Sheet:
     def badge(self, x: float, y: float, colour: str, glyph: str) -> None:
         self._add(Circle((x, self.height - y), BADGE, fc=colour, ec="white", lw=1.2))
         self.text(x, y + 1, glyph, 8, colour="white", bold=True)
-
-    def png(self) -> bytes:
-        buffer = io.BytesIO()
-        self.canvas.print_png(buffer)
-        return buffer.getvalue()
 
     def _add(self, patch: Rectangle | Circle) -> None:
         patch.set_transform(None)  # pixels of the file

@@ -13,10 +13,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from rll_tf.evaluation.pictures import as_picture, data_uri, write_atomically
+from rll_tf.evaluation.pictures import as_picture, data_uri
 from rll_tf.evaluation.ranked_lists import decimals_for
 from rll_tf.evaluation.selection import RankedLists, hardest_ranked_lists, pick_ranked_lists, sample_distances
 from rll_tf.evaluation.tables import metric_columns, percent
+from rll_tf.files import replacing
 
 THUMB_PX = 86  # a picture's box on the page, as in the template
 BINS = 60
@@ -49,7 +50,7 @@ def write_report(
         labels: [n] integers or strings.
         image: index -> the picture, see `pictures.as_picture`; called only for the pictures shown.
         data: what the pictures are, e.g. `"glyphs"`.
-        split: which split the numbers come from; a page that does not say so is worth nothing.
+        split: which split the numbers come from; it is in the heading.
         level: the name of `embeddings`.
         class_names: where given, integer labels are indices into it; otherwise a class is named by its label.
         title: the heading.
@@ -94,7 +95,11 @@ def write_report(
         histogram=_histogram(same, other),
     )  # fmt: skip
     # Undecodable file names hold lone surrogates, which UTF-8 cannot.
-    return write_atomically(Path(folder) / "index.html", page.encode("utf-8", "replace"))
+    file = Path(folder) / "index.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
+        partial.write_text(page, encoding="utf-8", errors="replace")
+    return file
 
 
 class _Album:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 
 from rll_tf.evaluation.checks import check_labels
-from rll_tf.evaluation.neighbours import Search, nearest_neighbours
+from rll_tf.evaluation.neighbours import Search
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,15 +56,11 @@ def pick_ranked_lists(
     rng = np.random.default_rng(seed)
     sizes = np.bincount(codes)
     classes = np.flatnonzero(sizes > 1) if sizes.max() > 1 else np.arange(len(sizes))
-    starts = np.cumsum(sizes) - sizes
-    drawn = np.argsort(codes, kind="stable")[
-        [starts[c] + rng.integers(sizes[c]) for c in rng.permutation(classes)]
-    ]
-    is_right = np.zeros(len(codes), bool)
-    for block in search.blocks(np.isin(np.arange(len(codes)), drawn).astype(np.int64)):
-        nearest = block.column[block.rank == 0]
-        is_right[block.queries] = codes[nearest] == codes[block.queries]
-    good, bad = drawn[is_right[drawn]], drawn[~is_right[drawn]]
+    by_class = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
+    drawn = np.array([rng.choice(by_class[c]) for c in rng.permutation(classes)])
+    nearest = np.concatenate([squares.argmin(axis=1) for _, squares in search.blocks(drawn)])
+    is_right = codes[nearest] == codes[drawn]
+    good, bad = drawn[is_right], drawn[~is_right]
     from_good = min(len(good), max(count - count // 2, count - len(bad)))
     return _lists(search, codes, np.concatenate([good[:from_good], bad[: count - from_good]]), k)
 
@@ -78,18 +75,13 @@ def hardest_ranked_lists(
     none. Arguments and errors as in `pick_ranked_lists`.
     """
     search, codes = _prepared(embeddings, labels, count, k)
-    others = np.bincount(codes)[codes] - 1
-    right = np.full(len(codes), -np.inf)
-    for members in np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]):
-        if len(members) > 1:
-            right[members] = nearest_neighbours(search.queries[members], 1)[1][:, 0]
-    wrong = np.full(len(codes), np.inf)
-    for block in search.blocks(np.where(others > 0, others + 1, 0)):  # at least one of them is wrong
-        is_wrong = codes[block.column] != codes[block.queries[block.row]]
-        rows, first = np.unique(block.row[is_wrong], return_index=True)
-        queries = block.queries[rows]
-        wrong[queries] = np.sqrt(search.squared_distances(queries, block.column[is_wrong][first]))
-    gap = right - wrong
+    gap = np.empty(len(codes))
+    for queries, squares in search.blocks(np.arange(len(codes))):
+        distances = np.sqrt(np.maximum(squares, 0))
+        is_right = codes[queries, None] == codes
+        right = np.where(is_right, distances, np.inf).min(axis=1)
+        wrong = np.where(is_right, np.inf, distances).min(axis=1)
+        gap[queries] = np.where(np.isinf(right), 0.0, right) - wrong
     order = np.argsort(-gap, kind="stable")
     order = order[gap[order] > 0]
     _, worst = np.unique(codes[order], return_index=True)  # each class's first in this order
@@ -109,21 +101,27 @@ def sample_distances(
     search = Search(embeddings)
     _, codes = check_labels(labels, len(search.queries))
     rng = np.random.default_rng(seed)
+    n = len(codes)
     order = np.argsort(codes, kind="stable")  # class by class; in it a class is one stretch
-    size = np.bincount(codes)[codes[order]]
-    start = (np.cumsum(np.bincount(codes)) - np.bincount(codes))[codes[order]]
-    n, place = len(codes), np.arange(len(codes))
+    sizes = np.bincount(codes)
+    size = sizes[codes[order]]
+    start = (np.cumsum(sizes) - sizes)[codes[order]]
+
+    def partner_inside(one: np.ndarray, step: np.ndarray) -> np.ndarray:
+        return start[one] + (one - start[one] + 1 + step) % size[one]
+
+    def partner_outside(one: np.ndarray, step: np.ndarray) -> np.ndarray:
+        return (start[one] + size[one] + step) % n
+
     samples = []
-    for partners in (size - 1, n - size):
+    for partners, partner in ((size - 1, partner_inside), (n - size, partner_outside)):
         if partners.sum() == 0:
             samples.append(np.empty(0))
             continue
-        one = rng.choice(place, pairs, p=partners / partners.sum())
-        step = rng.integers(0, partners[one])
-        inside = start[one] + (one - start[one] + 1 + step) % size[one]
-        outside = (start[one] + size[one] + step) % n
-        other = inside if not samples else outside
-        samples.append(np.sqrt(search.squared_distances(order[one], order[other])))
+        one = rng.choice(n, pairs, p=partners / partners.sum())
+        other = partner(one, rng.integers(0, partners[one]))
+        difference = search.queries[order[one]].astype(np.float64) - search.queries[order[other]]
+        samples.append(np.linalg.norm(difference, axis=1))
     return samples[0], samples[1]
 
 
@@ -140,20 +138,12 @@ def _prepared(
 
 
 def _lists(search: Search, codes: np.ndarray, queries: np.ndarray, k: int) -> RankedLists:
-    """The chosen queries' lists, in their order; a handful of queries, so they are ranked to the end."""
-    k = min(k, search.candidates)
-    wanted = np.zeros(len(codes), np.int64)
-    wanted[queries] = search.candidates
-    place = np.zeros(len(codes), np.int64)
-    place[queries] = np.arange(len(queries))
-    neighbours = np.zeros((len(queries), k), np.int64)
-    first_correct = np.zeros(len(queries), np.int64)
-    for block in search.blocks(wanted):
-        table = block.column.reshape(len(block.queries), -1)
-        correct = codes[table] == codes[block.queries, None]
-        at = place[block.queries]
-        neighbours[at] = table[:, :k]
-        first_correct[at] = np.where(correct.any(axis=1), correct.argmax(axis=1) + 1, 0)
-    squares = search.squared_distances(np.repeat(queries, k), neighbours.ravel())
-    correct = codes[neighbours] == codes[queries, None]
-    return RankedLists(queries, neighbours, np.sqrt(squares).reshape(-1, k), correct, first_correct)
+    """The chosen queries' lists, in their order; a handful of queries, so every distance is computed."""
+    distances = cdist(search.queries[queries], search.gallery)
+    distances[np.arange(len(queries)), queries] = np.inf
+    everything = np.argsort(distances, axis=1, kind="stable")[:, : search.candidates]
+    right = codes[everything] == codes[queries, None]
+    first_correct = np.where(right.any(axis=1), right.argmax(axis=1) + 1, 0)
+    neighbours = everything[:, :k]
+    nearest = np.take_along_axis(distances, neighbours, axis=1)
+    return RankedLists(queries, neighbours, nearest, right[:, :k], first_correct)

@@ -32,30 +32,40 @@ def build(settings: Settings) -> keras.Model:
         )
     new_layers = _new_layers(settings)
     if settings.weights is not None:
-        loaded = load_pretrained(model, settings.weights)
-        pixels = settings.preprocessing
-        if loaded.mean is None and settings.pixels is None and find_backbone(settings.backbone).layouts:
-            raise ValueError(
-                f"{settings.weights} doesn't tell which mean its network was trained with: "
-                f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names"
-            )
-        if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):
-            raise ValueError(
-                f"weights of {loaded.origin} origin need pixels={loaded.origin}; "
-                f"got mean {pixels.mean}, bgr {pixels.bgr}"
-            )
-        new_layers += [layer for layer in loaded.new_layers if layer not in new_layers]
-        print(f"weights of {loaded.origin} origin; new layers: {', '.join(loaded.new_layers) or 'none'}")
+        new_layers += [
+            layer for layer in _load_weights(model, settings, settings.weights) if layer not in new_layers
+        ]
     if settings.freeze_batch_norm:
         freeze_batch_norm(model)
-    # XLA makes a step of these convolutions slower on a CPU.
+    levels, bounds = settings.levels, (settings.alpha, settings.margin)
     model.compile(
         _optimizer(settings, new_layers),
-        _losses(settings),
-        metrics=_mined(settings),
-        jit_compile=settings.jit,
+        {level: RankedListLoss(*bounds, settings.temperature, variant=settings.variant) for level in levels},
+        metrics={
+            level: [kind(*bounds, variant=settings.variant) for kind in (PositiveShare, NegativeShare)]
+            for level in levels
+        },
+        jit_compile=settings.jit,  # XLA makes a step of these convolutions slower on a CPU
     )
     return model
+
+
+def _load_weights(model: keras.Model, settings: Settings, file: str) -> tuple[str, ...]:
+    """Load a file of weights and return the names of the layers that it lacks."""
+    loaded = load_pretrained(model, file)
+    pixels = settings.preprocessing
+    if loaded.mean is None and settings.pixels is None and find_backbone(settings.backbone).layouts:
+        raise ValueError(
+            f"{file} doesn't record which mean its network was trained with: "
+            f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names"
+        )
+    if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):
+        raise ValueError(
+            f"weights of {loaded.origin} origin need pixels={loaded.origin}; "
+            f"got mean {pixels.mean}, bgr {pixels.bgr}"
+        )
+    print(f"weights of {loaded.origin} origin; new layers: {', '.join(loaded.new_layers) or 'none'}")
+    return loaded.new_layers
 
 
 def _new_layers(settings: Settings) -> list[str]:
@@ -78,20 +88,6 @@ def _optimizer(settings: Settings, new_layers: list[str]) -> keras.optimizers.Op
     # Left to itself, `compile` scales the loss too, but a checkpoint then names the inner optimizer alone:
     # what is loaded from it has forgotten momentum, step and scale.
     return keras.optimizers.LossScaleOptimizer(optimizer)
-
-
-def _losses(settings: Settings) -> dict[str, RankedListLoss]:
-    numbers = (settings.alpha, settings.margin, settings.temperature)
-    return {level: RankedListLoss(*numbers, variant=settings.variant) for level in settings.levels}
-
-
-def _mined(settings: Settings) -> dict[str, list[keras.metrics.Metric]]:
-    """Which share of the queries still has something to learn from."""
-    numbers = (settings.alpha, settings.margin)
-    return {
-        level: [each(*numbers, variant=settings.variant) for each in (PositiveShare, NegativeShare)]
-        for level in settings.levels
-    }
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ Metrics = dict[str, dict[str, float]]
 class StepLog(keras.callbacks.Callback):
     """Writes each step's losses and shares of mined queries to `steps.jsonl`; ends training after `steps`.
 
-    Keras reports the mean over the epoch so far; the meters are set back before each step, so that a line
-    (and the progress bar) tells what this batch did.
+    Keras reports the mean over the epoch so far; the metrics are reset before each step, so that a line (and
+    the progress bar) shows this batch alone.
     """
 
     def __init__(self, run: Run, first_step: int, steps: int) -> None:
@@ -29,7 +29,7 @@ class StepLog(keras.callbacks.Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set the meters back."""
+        """Reset the metrics."""
         self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -59,8 +59,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         run: where to write.
         log: counts the steps.
-        validate: the model's validation metrics by level, or None where no classes were held out; then the
-            last model counts as the best.
+        validate: the model's validation metrics by level; empty where no classes are held out, then the last
+            model counts as the best.
         metric: the metric, a pair of level and name, whose maximum makes the best model; the earliest wins
             among equals.
     """
@@ -69,7 +69,7 @@ class Checkpoint(keras.callbacks.Callback):
         self,
         run: Run,
         log: StepLog,
-        validate: Callable[[keras.Model], Metrics] | None,
+        validate: Callable[[keras.Model], Metrics],
         metric: tuple[str, str],
     ) -> None:
         super().__init__()
@@ -80,16 +80,12 @@ class Checkpoint(keras.callbacks.Callback):
         row: dict[str, Any] = {"epoch": epoch + 1, "step": self.log.step}
         row["updates"] = update_count(self.model.optimizer)
         row.update(self.log.epoch_means())
-        best_before = best_epoch(self.run, self.metric)
-        if self.validate is not None:
-            row["validation"] = self.validate(self.model)
-        if (
-            best_before is None
-            or "validation" not in row
-            or _value(row, self.metric) > _value(best_before, self.metric)
-        ):
-            self.run.save(self.model, self.run.best_file)
+        validation = self.validate(self.model)
+        if validation:
+            row["validation"] = validation
         append_line(self.run.epochs_file, row)
+        if best_epoch(self.run, self.metric) == row:
+            self.run.save(self.model, self.run.best_file)
         self.run.save(self.model, self.run.last_file)
         _drop_shares(logs)
         if logs is not None and "validation" in row:

@@ -1,4 +1,4 @@
-"""Which state of the source code runs."""
+"""The commit of the source code that runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ def source_commit() -> str | None:
 
     None where the package is installed without its history, or there is no git.
     """
-    folder = Path(__file__).parent
     try:
-        # An installed package may lie inside the checkout of something else.
-        for command in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
-            process = _git(folder, *command)
-        return process.stdout.strip() + ("-dirty" if _git(folder, "status", "--porcelain").stdout else "")
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # or this is another project's checkout
+        return _git("rev-parse", "HEAD").strip() + ("-dirty" if _git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _git(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["git", "-C", folder, *command], capture_output=True, text=True, check=True, timeout=30
-    )
+def _git(*command: str) -> str:
+    words = ["git", "-C", str(Path(__file__).parent), *command]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout

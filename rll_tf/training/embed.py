@@ -77,19 +77,13 @@ def evaluate_embeddings(
         in_gallery: [n] bool, which pictures are the gallery, the others being the queries; None where every
             picture is a query against all the others.
     """
+    queries = slice(None) if in_gallery is None else ~in_gallery
+
+    def metrics(values: np.ndarray) -> dict[str, float]:
+        gallery = {}
+        if in_gallery is not None:
+            gallery = {"gallery": values[in_gallery], "gallery_labels": labels[in_gallery]}
+        return retrieval_metrics(values[queries], labels[queries], clustering=clustering, **gallery)
+
     levels = {**embeddings, CONCAT: concatenate_levels(embeddings)}
-    if in_gallery is None:
-        return {
-            level: retrieval_metrics(values, labels, clustering=clustering)
-            for level, values in levels.items()
-        }
-    return {
-        level: retrieval_metrics(
-            values[~in_gallery],
-            labels[~in_gallery],
-            clustering=clustering,
-            gallery=values[in_gallery],
-            gallery_labels=labels[in_gallery],
-        )
-        for level, values in levels.items()
-    }
+    return {level: metrics(values) for level, values in levels.items()}

@@ -1,34 +1,13 @@
-"""Files that are whole at any time: written under another name, then moved into place."""
+"""JSON files and lines of a run folder."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Give a name to write to; on leaving, what was written there becomes `file` in one move.
-
-    Whatever goes wrong before that, `file` keeps what it held.
-    """
-    # The suffix stays last: Keras and NumPy choose the format by it.
-    partial = file.with_name(f"partial-{file.name}")
-    try:
-        yield partial
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(partial, file)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(file)  # an error of a write says only what happened, not where
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+from rll_tf.files import replacing
 
 
 def write_json(file: Path, value: Any) -> None:

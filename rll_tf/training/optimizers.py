@@ -30,7 +30,7 @@ class CaffeSGD(keras.optimizers.Optimizer):
         **kwargs: those of `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: a number is out of bounds; on building, a multiplier's layer has no trainable weight.
+        ValueError: momentum is out of bounds; on building, a multiplier's layer has no trainable weight.
     """
 
     def __init__(
@@ -45,11 +45,6 @@ class CaffeSGD(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1; got {momentum}")
-        if coupled_weight_decay < 0:
-            raise ValueError(f"coupled_weight_decay must not be negative; got {coupled_weight_decay}")
-        negative = {layer: value for layer, value in (multipliers or {}).items() if value < 0}
-        if negative:
-            raise ValueError(f"multipliers must not be negative; got {negative}")
         self.momentum, self.coupled_weight_decay = momentum, coupled_weight_decay
         self.multipliers = dict(multipliers or {})
 

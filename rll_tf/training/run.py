@@ -1,8 +1,7 @@
-"""A run folder: everything a training run leaves behind, and what a killed one is taken up from."""
+"""A run folder: everything a training run leaves behind, and what a killed one is resumed from."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 import zipfile
@@ -19,9 +18,12 @@ from rll_tf.training.settings import Settings
 
 # What `config.json` holds at least.
 _CONFIG = {"data", "settings", "fingerprint", "classes"}
+# What Keras, zipfile and h5py raise for a damaged checkpoint.
+_LOAD_ERRORS = (
+    zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, UserWarning, ValueError, zlib.error,
+)  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
 class Run:
     """The files of one run.
 
@@ -37,37 +39,14 @@ class Run:
     Files are replaced in one move once they are wholly written, so that each is whole at any time.
     """
 
-    folder: Path
-
-    @property
-    def config_file(self) -> Path:
-        """`config.json`."""
-        return self.folder / "config.json"
-
-    @property
-    def steps_file(self) -> Path:
-        """`steps.jsonl`."""
-        return self.folder / "steps.jsonl"
-
-    @property
-    def epochs_file(self) -> Path:
-        """`epochs.jsonl`."""
-        return self.folder / "epochs.jsonl"
-
-    @property
-    def metrics_file(self) -> Path:
-        """`metrics.json`."""
-        return self.folder / "metrics.json"
-
-    @property
-    def last_file(self) -> Path:
-        """`checkpoints/last.keras`."""
-        return self.folder / "checkpoints" / "last.keras"
-
-    @property
-    def best_file(self) -> Path:
-        """`checkpoints/best.keras`."""
-        return self.folder / "checkpoints" / "best.keras"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config_file = folder / "config.json"
+        self.steps_file = folder / "steps.jsonl"
+        self.epochs_file = folder / "epochs.jsonl"
+        self.metrics_file = folder / "metrics.json"
+        self.last_file = folder / "checkpoints" / "last.keras"
+        self.best_file = folder / "checkpoints" / "best.keras"
 
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any]) -> Run:
@@ -76,7 +55,9 @@ class Run:
         Raises:
             FileExistsError: the folder holds something already.
         """
-        if folder.exists() and not (folder.is_dir() and _is_begun_or_empty(folder)):
+        # A kill in here leaves empty folders, and perhaps a part of the configuration.
+        files = [folder] if folder.is_file() else (file for file in folder.rglob("*") if file.is_file())
+        if any(file.name != "partial-config.json" for file in files):
             raise FileExistsError(
                 f"{folder} exists already and a run is never overwritten: "
                 "take another folder, or continue this run with --resume"
@@ -100,7 +81,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `config.json` says.
+        """What `config.json` holds.
 
         Raises:
             ValueError: it is not what a run writes.
@@ -166,23 +147,5 @@ class Run:
                 # Keras only warns where it leaves an optimizer's state out.
                 warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
                 return keras.models.load_model(file)
-        except (
-            zipfile.BadZipFile,
-            EOFError,
-            KeyError,
-            OSError,
-            TypeError,
-            UserWarning,
-            ValueError,
-            zlib.error,
-        ) as error:
+        except _LOAD_ERRORS as error:
             raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
-
-
-def _is_begun_or_empty(folder: Path) -> bool:
-    """Whether nothing is there but what a kill inside `Run.create` leaves."""
-    entries = {entry.name for entry in folder.iterdir()}
-    checkpoints = folder / "checkpoints"
-    return entries <= {"checkpoints", "partial-config.json"} and not (
-        checkpoints.is_dir() and any(checkpoints.iterdir())
-    )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -21,42 +24,60 @@ PIXELS: dict[str, dict[str, Any]] = {
 }
 
 
+_AT_LEAST = {
+    "steps": 1,
+    "validate_every_steps": 1,
+    "halve_every_steps": 1,
+    "classes_per_batch": 2,  # one class alone has no negatives
+    "images_per_class": 2,  # one picture of a class has no positive
+}
+_NOT_NEGATIVE = (
+    "weight_decay", "new_layers_rate", "rotate_degrees", "zoom", "stretch", "shear", "shift", "seed",
+)  # fmt: skip
+_AT_LEAST_0_BELOW_1 = ("momentum", "validation_share")
+_ONE_OF = {"precision": PRECISIONS, "pixels": tuple(PIXELS)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """A recipe's numbers; every one can be replaced on the command line with `--set key=value`.
 
     Args:
-        backbone: the network, a name in `rll_tf.models.BACKBONES`: convnet, inception_bn, …
-        layout: which of the backbone's variants, where it has several; None is its first.
-        weights: a file for `rll_tf.models.load_pretrained`; None draws them from the seed.
-        pixels: what the network takes, see `PIXELS`; None is what belongs to the weights' file, otherwise to
-            the backbone. Inception-BN's weights under Keras's names don't tell, and need it.
-        precision: float32, mixed_float16 or mixed_bfloat16; embeddings and loss are float32 in each.
-        jit: whether to compile steps with XLA.
-        levels: the embeddings to train, each with a `RankedListLoss` of its own, weight 1 each.
-        embedding_dim: numbers in each level's embedding; None is the backbone's default.
-        input_px: side of the square that the network sees.
-        resize_px: side to which pictures are resized before cropping; None is `input_px`, no crop.
-        alpha: of the loss: negatives are pushed beyond this distance (α in the paper).
-        margin: of the loss: positives are pulled within alpha - margin (m in the paper).
-        temperature: of the loss: how much more near negatives weigh (T in the paper).
-        variant: of the loss: paper, release2019 or release2020.
-        classes_per_batch: C of a batch.
-        images_per_class: K of a batch.
-        steps: how many batches to train on.
-        learning_rate: at the start; it falls to zero along half a cosine over `steps`, unless halved.
-        halve_every_steps: halve the rate after each so many steps, instead of the cosine.
-        momentum, weight_decay: of SGD as in Caffe.
-        new_layers_rate: how many times faster the new layers learn, whose outputs are the embeddings.
-        freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are.
-        validate_every_steps: how often to validate and to save a checkpoint.
-        validation_share: share of the training classes held out for validation, where the data set has no
-            validation split of its own.
-        validation_folds: cross-validation instead: parts of the training classes; 0 for none.
-        validation_fold: which of these parts is held out, from 1.
-        mirror, rotate_degrees, zoom, stretch, shear, shift, scale_and_aspect: see
-            `rll_tf.data.Augmentation`.
-        seed: of the weights, the batches, the augmentation and the held-out classes.
+        backbone: the network, a name in `rll_tf.models.BACKBONES`
+        levels: the embeddings to train, separated by commas, each with a loss of its own
+        layout: which of the backbone's variants, where it has several; none: its first
+        weights: a file of pretrained weights; none: weights are drawn from the seed
+        pixels: unit, caffe, pytorch or byte, what the network takes; none: what weights or backbone need
+        precision: float32, mixed_float16 or mixed_bfloat16; embeddings and loss are float32 in each
+        jit: compile training steps with XLA
+        embedding_dim: numbers in each level's embedding; none: the backbone's default
+        input_px: side of the square that the network sees, in pixels
+        resize_px: side to which pictures are resized before the crop to input_px; none: no crop
+        alpha: the loss's α; negatives are pushed to this distance or farther
+        margin: the loss's m; positives are pulled to alpha - margin or nearer
+        temperature: the loss's T, how much more the hardest negatives count
+        variant: of the loss: paper, release2019 or release2020
+        classes_per_batch: C, classes in a batch
+        images_per_class: K, pictures of each class in a batch
+        steps: batches to train on
+        learning_rate: at the start; falls to zero along half a cosine, unless halve_every_steps is set
+        halve_every_steps: halve the learning rate after each so many steps; none: the cosine
+        momentum: of SGD as in Caffe
+        weight_decay: of SGD as in Caffe, part of the gradient
+        new_layers_rate: how many times faster the new layers learn, whose outputs are the embeddings
+        freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are
+        validate_every_steps: validate and save a checkpoint after each so many steps
+        validation_share: share of the training classes held out, where the data set has no validation split
+        validation_folds: cross-validation on so many parts of the training classes; 0: none
+        validation_fold: which of these parts is held out, from 1
+        mirror: flip half of the training pictures left to right
+        rotate_degrees: rotate training pictures by up to so many degrees either way
+        zoom: enlarge or shrink training pictures by a factor of up to 1 + zoom
+        stretch: change the aspect ratio of training pictures by a factor of up to 1 + stretch
+        shear: slant training pictures by up to this ratio either way
+        shift: move training pictures by up to this share of their side either way
+        scale_and_aspect: crop windows of random size and aspect ratio, as the authors' 2020 release does
+        seed: of the weights, the batches, the augmentation and the held-out classes
     """
 
     backbone: str = "convnet"
@@ -96,36 +117,22 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # One class alone has nothing to push, one picture of a class nothing to pull.
-        least = {"steps": 1, "validate_every_steps": 1, "classes_per_batch": 2, "images_per_class": 2}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} must be at least {bound}; got {getattr(self, name)}")
-        if self.halve_every_steps is not None and self.halve_every_steps < 1:
-            raise ValueError(f"halve_every_steps must be at least 1; got {self.halve_every_steps}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
-        if self.pixels is not None and self.pixels not in PIXELS:
-            raise ValueError(f"pixels must be one of {', '.join(PIXELS)}; got {self.pixels!r}")
-        not_negative = (
-            "weight_decay",
-            "new_layers_rate",
-            "rotate_degrees",
-            "zoom",
-            "stretch",
-            "shear",
-            "shift",
-        )
-        for name in (*not_negative, "seed"):
+        for name, bound in _AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"{name} must be at least {bound}; got {value}")
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        for name in _AT_LEAST_0_BELOW_1:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1; got {getattr(self, name)}")
+        for name, known in _ONE_OF.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0; got {self.learning_rate}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1; got {self.momentum}")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be at least 0 and below 1; got {self.validation_share}")
-
         if self.validation_folds and not (
             self.validation_folds >= 2 and 1 <= self.validation_fold <= self.validation_folds
         ):
@@ -175,7 +182,7 @@ class Settings:
             if not equals:
                 raise ValueError(f"a setting must have the form key=value; got {assignment!r}")
             if key not in kinds:
-                raise ValueError(f"unknown setting {key!r}; known are: {', '.join(kinds)}")
+                raise ValueError(f"unknown setting {key!r}; {_suggestion(key, kinds)}")
             changes[key] = _parse(key, text, kinds[key])
         return dataclasses.replace(self, **changes)
 
@@ -183,6 +190,16 @@ class Settings:
     def from_dict(cls, values: dict[str, Any]) -> Settings:
         """The inverse of `dataclasses.asdict`, also after a trip through JSON."""
         return cls(**{**values, "levels": tuple(values["levels"])})
+
+
+def describe_settings() -> dict[str, str]:
+    """Every setting's name -> one line that says what it is, from the docstring of `Settings`."""
+    return dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.cleandoc(Settings.__doc__ or ""), re.MULTILINE))
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, known)
+    return f"did you mean {' or '.join(nearest)}?" if nearest else "rll settings lists all"
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:

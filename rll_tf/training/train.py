@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import platform
 import shutil
 import sys
@@ -35,7 +34,7 @@ from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
 
 # The best model is the one whose concatenated embedding has the highest MAP@R on the validation classes: with
-# a few dozen of them Recall@1 is too coarse to tell checkpoints apart.
+# a few dozen of them Recall@1 is too coarse to rank checkpoints.
 BEST_METRIC = (CONCAT, "map@r")
 
 
@@ -61,7 +60,7 @@ def train(
             the training classes is held out.
         folder: where the run goes; new or empty, unless resuming.
         recipe: the recipe's name, for the record.
-        fixed: names of settings that must not be adapted to the data, because the user asked for them.
+        fixed: names of settings that must not be adapted to the data, because the user set them.
         resume: continue the run in `folder`.
         cache: keeps resized pictures on disk.
         skip_corrupt: for the record, that corrupt pictures were taken out of `catalogue`.
@@ -117,14 +116,14 @@ def _adapt(
             f"{len(single)} of the classes have a single picture (the first is "
             f"{pictures.class_names[single[0]]}): it is repeated, so it has no true positives"
         )
-    wanted = settings.classes_per_batch
-    if wanted > len(classes):
+    if settings.classes_per_batch > len(classes):
+        given = settings.classes_per_batch
         if "classes_per_batch" in fixed:
             raise ValueError(
                 f"classes_per_batch must be at most the number of training classes ({len(classes)}); "
-                f"got {wanted}"
+                f"got {given}"
             )
-        print(f"a batch holds {len(classes)} classes instead of the recipe's {wanted}: there are no more")
+        print(f"a batch holds {len(classes)} classes instead of the recipe's {given}: there are no more")
         settings = dataclasses.replace(settings, classes_per_batch=len(classes))
     return settings
 
@@ -207,15 +206,11 @@ def _fit(
         cache=cache,
     )
 
-    validate = None
-    if held_out is not None:
-        validate = functools.partial(
-            evaluate,
-            catalogue=held_out,
-            preprocessing=settings.preprocessing,
-            clustering=False,
-            cache=cache,
-        )
+    def validate(model: keras.Model) -> dict[str, dict[str, float]]:
+        if held_out is None:
+            return {}
+        return evaluate(model, held_out, settings.preprocessing, clustering=False, cache=cache)
+
     log = StepLog(run, first_step, settings.steps)
     checkpoint = Checkpoint(run, log, validate, BEST_METRIC)
     every = settings.validate_every_steps

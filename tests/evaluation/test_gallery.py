@@ -1,4 +1,4 @@
-"""Queries against a gallery of other pictures, as In-shop is judged."""
+"""Queries against a gallery of other pictures, as in In-shop."""
 
 import numpy as np
 import pytest

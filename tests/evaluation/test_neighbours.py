@@ -24,7 +24,7 @@ def slow_neighbours(embeddings, k):
     n=st.integers(2, 25), d=st.integers(1, 6), block_size=st.integers(1, 30), seed=st.integers(0, 999),
     whole=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agrees_with_a_double_loop(n, d, block_size, seed, whole):
     """Order and distances are those of a sort, ties on a lattice included."""
     rng = np.random.default_rng(seed)
@@ -44,19 +44,19 @@ def test_the_query_is_excluded_by_index_not_by_nearness():
     assert distances[0].tolist() == [0.0, 0.0, 5.0]
 
 
-def test_near_duplicates_are_ordered_where_a_float32_product_sees_only_noise():
-    """Rows a few last bits apart, far from the origin, are ranked by those bits."""
+def test_equal_rows_tie_and_near_ones_are_ordered_far_from_the_origin():
+    """A float32 product would see only noise here: distances of 1/64 between vectors of norm 8,000."""
     rng = np.random.default_rng(3)
     base = (1000 + rng.normal(size=64)).astype(np.float32)
-    steps = rng.permutation(40)
+    steps = rng.permutation(40) // 2  # every row is there twice
     embeddings = np.tile(base, (40, 1))
-    embeddings[:, 7] += steps * np.spacing(base[7])  # one coordinate, `steps` units in the last place
-    far = np.tile(-base, (40, 1))  # a second cluster, so that centring alone does not save the day
-    embeddings = np.concatenate([embeddings, far])
-    indices, _ = nearest_neighbours(embeddings, 39)
+    embeddings[:, 7] = 1000 + steps / 64
+    embeddings = np.concatenate([embeddings, np.tile(-base, (40, 1))])  # so that the mean is not among them
+    indices, distances = nearest_neighbours(embeddings, 39)
     for i in range(40):
         others = sorted((abs(int(steps[j]) - int(steps[i])), j) for j in range(40) if j != i)
         assert indices[i].tolist() == [j for _, j in others]
+        assert distances[i, 0] == 0
 
 
 def test_an_outlier_does_not_blur_the_order():
@@ -97,7 +97,7 @@ def test_half_precision_is_computed_in_full():
     np.testing.assert_array_equal(got[0], expected[0])
 
 
-@pytest.mark.parametrize(("n", "block_size", "collapsed"), [(5000, 256, False), (3000, 32, True)])
+@pytest.mark.parametrize(("n", "block_size", "collapsed"), [(4000, 256, False), (2000, 16, True)])
 def test_memory_is_bounded_by_the_block(n, block_size, collapsed):
     """The peak stays below half of a float32 [n, n], even where all pictures tie."""
     embeddings = np.random.default_rng(7).normal(size=(n, 8)).astype(np.float32)
@@ -120,7 +120,6 @@ def test_memory_is_bounded_by_the_block(n, block_size, collapsed):
         (np.ones((3, 2)), 1, {"block_size": 0}, r"block_size must be at least 1: got 0"),
         (np.ones((3, 2)), 1, {"gallery": np.ones((3, 4))}, r"equally wide: got 2 and 4"),
         (np.ones((3, 2)), 1, {"gallery": [[1.0, math.inf]]}, r"gallery must be finite: row 0 holds inf"),
-        (np.full((3, 2), 1e200), 1, {}, r"at most 1e\+150.*: got 1e\+200"),
     ],
 )
 def test_bad_arguments_are_named(embeddings, k, options, message):

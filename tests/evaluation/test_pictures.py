@@ -2,14 +2,12 @@
 
 import base64
 import io
-import os
-import stat
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rll_tf.evaluation.pictures import as_picture, data_uri, fit, write_atomically
+from rll_tf.evaluation.pictures import as_picture, data_uri, fit
 
 
 def ramp(*shape):
@@ -72,25 +70,3 @@ def test_a_picture_travels_inside_the_page():
         np.asarray(Image.open(io.BytesIO(base64.b64decode(body)))), np.asarray(small)
     )
     assert data_uri(small.resize((200, 100))).startswith("data:image/jpeg;base64,")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    """Nothing half-written, and no temporary file, is left behind."""
-    path = write_atomically(tmp_path / "new" / "file.html", b"old")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~current_umask()
-
-    def full(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
-    assert [p.name for p in path.parent.iterdir()] == ["file.html"]
-    assert path.read_bytes() == b"old"
-
-
-def current_umask():
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

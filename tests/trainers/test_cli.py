@@ -141,7 +141,7 @@ def test_mistakes_before_training_are_one_line(capfd, pictures, tmp_path, run_fo
     assert "unknown data set 'mnist'" in error_of(capfd, *train, "--data", "mnist")
     (tmp_path / "empty").mkdir()
     assert "holds no pictures" in error_of(capfd, *train, "--data", f"folder:{tmp_path / 'empty'}")
-    assert "unknown setting 'step'; known are: backbone" in error_of(capfd, *train, "--set", "step=3")
+    assert "unknown setting 'step'; did you mean" in error_of(capfd, *train, "--set", "step=3")
     assert "steps must be a whole number; got 'many'" in error_of(capfd, *train, "--set", "steps=many")
     assert "key=value; got 'steps'" in error_of(capfd, *train, "--set", "steps")
     assert "steps must be at least 1; got 0" in error_of(capfd, *train, "--set", "steps=0")

@@ -13,6 +13,7 @@ from rll_tf.training.optimizers import update_count
 from tests.models import reference as golden_values
 
 SMALL = {"backbone": "inception_bn", "input_px": 75, "embedding_dim": 16, "steps": 10, "learning_rate": 0.001}
+LOW = {**SMALL, "levels": ("low",)}  # a third of the network
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def pictures():
 @pytest.fixture(scope="module")
 def reference(pictures):
     """Weights, with statistics of these pictures, and their embeddings in float32."""
-    model = build(Settings(**SMALL))
-    for _ in range(20):
+    model = build(Settings(**LOW))
+    for _ in range(10):
         model(pictures, training=True)
     return model.get_weights(), model(pictures)
 
@@ -35,12 +36,11 @@ def reference(pictures):
 def test_each_precision_trains_and_agrees(precision, pictures, reference):
     """The same weights' embeddings within 2e-2 in cosine distance; a step is finite, rows of unit norm."""
     weights, wanted = reference
-    model = build(Settings(**SMALL, precision=precision))
+    model = build(Settings(**LOW, precision=precision))
     assert model.get_layer("conv2_3x3").compute_dtype == precision.removeprefix("mixed_")
     assert keras.config.dtype_policy().name == "float32"
     model.set_weights(weights)
-    # Tracing a graph of the whole network three times would be most of the time.
-    model.run_eagerly = True
+    model.run_eagerly = True  # tracing three graphs would be most of the time
     for level, embedding in model(pictures).items():
         assert embedding.dtype == "float32"
         assert np.sum(embedding * wanted[level], axis=1).min() > 1 - 2e-2
@@ -67,6 +67,7 @@ def golden(tmp_path_factory):
     return settings, pictures, build(settings)(pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_each_precision_carries_the_reference_weights(precision, golden):
     """Activations as large as a trained network's: embeddings agree, a step's losses are finite."""
@@ -97,8 +98,8 @@ def write_ports_weights(file, model):
 
 
 def test_pretrained_weights_bring_their_pixels(tmp_path):
-    """The mean of the file's origin is asked for, and every layer that it lacks learns faster."""
-    settings = Settings(**{**SMALL, "levels": ("low",)}, new_layers_rate=10.0)
+    """The mean must be that of the file's origin, and every layer that it lacks learns faster."""
+    settings = Settings(**LOW, new_layers_rate=10.0)
     file = write_ports_weights(tmp_path / "a.npz", build(settings))
     assert pretrained_origin(file) == "pytorch"
     with pytest.raises(
@@ -110,9 +111,9 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
-def test_keras_weights_dont_tell_their_pixels(name, tmp_path):
-    """Where they could be either mean's, the user must say."""
-    settings, file = Settings(**{**SMALL, "levels": ("low",)}), tmp_path / name
+def test_keras_weights_need_pixels(name, tmp_path):
+    """They may have been trained with either mean, so the user must name it."""
+    settings, file = Settings(**LOW), tmp_path / name
     model = build(settings)
     if name == "a.npz":
         np.savez(file, **{weight.path: weight.numpy() for weight in model.weights})
@@ -120,7 +121,7 @@ def test_keras_weights_dont_tell_their_pixels(name, tmp_path):
         (model.save if name == "a.keras" else model.save_weights)(file)
     settings = settings.override([f"weights={file}"])
     with pytest.raises(
-        ValueError, match=r"a\..* doesn't tell which mean .* needs pixels=caffe or pixels=pytorch"
+        ValueError, match=r"a\..* doesn't record which mean .* needs pixels=caffe or pixels=pytorch"
     ):
         build(settings)
     build(settings.override(["pixels=pytorch"]))

@@ -7,6 +7,7 @@ import pytest
 
 from rll_tf.data import Augmentation, Preprocessing
 from rll_tf.training import Settings
+from rll_tf.training.settings import describe_settings
 
 
 def test_every_kind_of_setting_can_be_replaced():
@@ -37,7 +38,8 @@ def test_every_kind_of_setting_can_be_replaced():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("step=3", "unknown setting 'step'; known are: backbone, levels"),
+        ("step=3", "unknown setting 'step'; did you mean steps"),
+        ("colour=red", "unknown setting 'colour'; rll settings lists all"),
         ("steps", "form key=value; got 'steps'"),
         ("steps=1.5", "steps must be a whole number; got '1.5'"),
         ("steps=true", "steps must be a whole number; got 'true'"),
@@ -56,6 +58,11 @@ def test_mistakes_say_what_must_hold_and_what_was_received(assignment, message):
     """Unknown keys, wrong kinds and values out of bounds."""
     with pytest.raises(ValueError, match=message):
         Settings().override([assignment])
+
+
+def test_every_setting_is_described():
+    """`rll settings` prints one line each."""
+    assert set(describe_settings()) == {field.name for field in dataclasses.fields(Settings)}
 
 
 def test_settings_survive_json():

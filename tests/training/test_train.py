@@ -11,8 +11,9 @@ from rll_tf.training import Run, Settings, build, evaluate, train
 from tests.conftest import write_pictures
 
 SETTINGS = Settings(
-    input_px=16, embedding_dim=8, steps=4, validate_every_steps=2, classes_per_batch=4, learning_rate=0.1
-)
+    levels=("high",), input_px=16, embedding_dim=8, steps=4, validate_every_steps=2, classes_per_batch=4,
+    learning_rate=0.1,
+)  # fmt: skip
 
 
 def test_training_lowers_the_loss_and_keeps_the_best(pictures, tmp_path):
@@ -56,12 +57,11 @@ def test_a_data_sets_own_splits_are_used(tmp_path):
     }
 
 
-def test_resuming_on_other_pictures_is_refused(pictures, tmp_path):
+def test_resuming_on_other_pictures_is_refused(run_folder, tmp_path):
     """The message gives both fingerprints."""
-    train(SETTINGS, open_dataset(f"folder:{pictures}"), tmp_path / "run")
     other = write_pictures(tmp_path / "other", per_class=4)
     with pytest.raises(ValueError, match=r"\(30 pictures, \w+\); folder:.* now holds 24 pictures, \w+"):
-        train(SETTINGS, open_dataset(f"folder:{other}"), tmp_path / "run", resume=True)
+        train(SETTINGS, open_dataset(f"folder:{other}"), run_folder, resume=True)
 
 
 def test_a_folder_that_holds_something_is_never_written_to(pictures, tmp_path):
@@ -89,7 +89,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         Run.open(tmp_path).best_model()
 
 
-def test_a_damaged_run_is_told_by_its_file(run_folder, tmp_path):
+def test_the_error_for_a_damaged_run_names_its_file(run_folder, tmp_path):
     """A configuration that lacks or adds something, a checkpoint that is cut or holds something else."""
     folder = shutil.copytree(run_folder, tmp_path / "run")
     run = Run.open(folder)
