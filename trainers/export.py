@@ -1,4 +1,4 @@
-"""`rll export`: a run's best checkpoint, and where wanted a gallery, for TensorFlow Serving."""
+"""`rll export`: a run's best checkpoint, with or without a gallery, for TensorFlow Serving."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def list_settings(recipe_name: str | None) -> None:
     explanations = describe_settings()
     rows = [("SETTING", recipe_name or "default", "what")]
     for name, value in dataclasses.asdict(settings).items():
-        rows.append((name, as_text(value), explanations[name]))
+        rows.append((name, as_text(value), explanations[name].replace("`", "")))
     print_table(rows)
     if recipe is not None and recipe.choose is not None:
         print(f"these are defaults: {recipe_name} chooses from the pictures, and rll train prints what")

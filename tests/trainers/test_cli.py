@@ -26,7 +26,7 @@ def error_of(capfd, *arguments):
 
 
 def test_help_and_version_need_no_tensorflow():
-    """They answer at once, on standard output."""
+    """They print at once, on standard output."""
     for arguments, word in [
         (["--help"], "search"),
         (["train", "--help"], "--resume"),
@@ -91,7 +91,7 @@ def test_evaluate_writes_every_key(run_folder, tmp_path, capfd):
 
 
 def test_evaluate_says_which_split_the_numbers_come_from(run_folder, pictures, tmp_path):
-    """The run's own folder gives its held-out classes; named, it is whole unless a split is asked for."""
+    """The run's own folder gives its held-out classes; named, it is whole unless a split is named."""
     for arguments, split, queries in [
         ([], "validation", 10),
         (["--data", f"folder:{pictures}"], "all", 30),
@@ -104,7 +104,7 @@ def test_evaluate_says_which_split_the_numbers_come_from(run_folder, pictures, t
         assert (result["split"], result["queries"]) == (split, queries)
 
 
-def test_embed_and_search_answer_from_the_artefact(exported, pictures, tmp_path, capfd):
+def test_embed_and_search_with_an_artefact(exported, pictures, tmp_path, capfd):
     """The file holds what the issue of embeddings needs; a picture of the gallery finds itself first."""
     gallery = tmp_path / "gallery.npz"
     assert cli.run(["embed", str(exported), "--data", f"folder:{pictures}", "--to", str(gallery)]) == 0

@@ -19,7 +19,7 @@ CHANGES = {"steps": 5, "validate_every_steps": 5, "classes_per_batch": 8, "mirro
 def test_the_same_seed_gives_the_same_batches_and_the_same_losses(archive, shared_data, tmp_path):
     """Bit for bit, in batches and in every logged number; another seed gives others.
 
-    There is no tolerance: `rll train` asks TensorFlow for deterministic operations, which promises equal
+    There is no tolerance: `rll train` turns on TensorFlow's deterministic operations, which promise equal
     numbers on the same device with the same number of threads and the same versions, and nothing beyond.
     """
     folder = shared_data(archive, per_class=6)
