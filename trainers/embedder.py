@@ -139,7 +139,8 @@ def open_embedder(
 
 def name_rejected(catalogue: Catalogue, error: PictureRejected) -> Exception:
     """The error with the path of the picture that was rejected; `error` itself where none is at fault."""
-    if error.index is None:
+    # A server that joins the requests of several clients may name a picture of another one.
+    if error.index is None or error.index >= len(catalogue):
         return name_corrupt(catalogue, error)
     named = name_corrupt(catalogue.take(np.array([error.index])), error)
     if named is not error:
