@@ -29,7 +29,7 @@ def odd_folder(tmp_path_factory):
     parent = tmp_path_factory.mktemp("odd")
     folder = write_pictures(parent / "pictures")
     for name in ("class 1/2.png", "class 4/0.png"):
-        (folder / name).write_bytes(b"no picture")
+        (folder / name).write_bytes(b"no picture: " + name.encode())
     (folder / "class 1" / "0.png").write_bytes((folder / "class 3" / "0.png").read_bytes())
     for number in range(1, 5):
         (folder / "class 2" / f"{number}.png").unlink()
@@ -40,21 +40,11 @@ def odd_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def odd_run(odd_folder, tmp_path_factory, request):
+def odd_run(odd_folder, tmp_path_factory):
     """A run on them with --skip-corrupt, and what it printed."""
     run = tmp_path_factory.mktemp("runs") / "odd"
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        process = rll_process(
-            "train",
-            "convnet",
-            "--data",
-            f"folder:{odd_folder}",
-            "--out",
-            run,
-            *TINY_SETTINGS,
-            "--skip-corrupt",
-        )
+    data = ("--data", f"folder:{odd_folder}")
+    process = rll_process("train", "convnet", *data, "--out", run, *TINY_SETTINGS, "--skip-corrupt")
     assert process.returncode == 0, process.stderr
     return run, process.stdout
 
