@@ -16,7 +16,7 @@ SETTINGS = [*TINY_SETTINGS, "--set", "steps=14", "--set", "mirror=true", "--set"
 
 
 def files_of(folder):
-    """What a finished run tells: every logged step, every validation, the final metrics."""
+    """What a finished run leaves: every logged step, every validation, the final metrics."""
     return {name: (folder / name).read_text() for name in ("steps.jsonl", "epochs.jsonl", "metrics.json")}
 
 
@@ -57,6 +57,7 @@ def test_logs_beyond_the_last_checkpoint_are_written_again(uninterrupted, tmp_pa
     assert files_of(folder) == files_of(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_run_in_half_precision_ends_as_if_uninterrupted(pictures, tmp_path, monkeypatch):
     """The checkpoint holds momentum, step and loss scale: no logged number differs."""
     command = ["train", "convnet", "--data", f"folder:{pictures}", *SETTINGS, "--precision", "mixed_float16"]
