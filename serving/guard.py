@@ -63,7 +63,7 @@ class Limits:
             index: the picture's number, for the message.
             resize_px: what the picture will be resized to.
         """
-        claim, claimed_side, is_whole = header_pixels(encoded)
+        pixels, side, is_whole = header_pixels(encoded)
         longest = self.longest_side(resize_px)
 
         def too_many(most: int, what: str, found: tf.Tensor) -> list[str | tf.Tensor]:
@@ -78,9 +78,9 @@ class Limits:
             return ["images[", index, f"] must be a whole {kinds} file; got ", size, " bytes", begin]
 
         for is_within, message in [
-            (claim <= self.max_pixels, lambda: too_many(self.max_pixels, "pixels", claim)),
-            (claimed_side <= longest, lambda: too_many(longest, "pixels along a side", claimed_side)),
-            ((claim > 0) & is_whole, no_picture),
+            (pixels <= self.max_pixels, lambda: too_many(self.max_pixels, "pixels", pixels)),
+            (side <= longest, lambda: too_many(longest, "pixels along a side", side)),
+            ((pixels > 0) & is_whole, no_picture),
         ]:
             encoded = _require(is_within, encoded, message)
         return encoded
