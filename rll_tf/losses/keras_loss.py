@@ -27,9 +27,7 @@ class BatchLoss(keras.losses.Loss):
             outputs = tf.cast(outputs, tf.float64)
         values = self.call(labels_from_keras(y_true), outputs)
         if sample_weight is not None and values.shape.rank == 0:
-            raise ValueError(
-                f"{type(self).__name__} takes no sample_weight: it is one number for the whole batch"
-            )
+            raise ValueError(f"{type(self).__name__} is one number a batch: it takes no sample_weight")
         reduced = _Values(name=self.name, reduction=self.reduction, dtype=self.dtype)
         return reduced(values, values, sample_weight=sample_weight)
 

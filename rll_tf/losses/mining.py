@@ -28,9 +28,8 @@ def mined_counts(
     """
     parameters = Parameters(alpha, margin, variant=variant)
     gallery = gallery_of(*as_batch(labels, tf.stop_gradient(embeddings)), global_gallery)
-    return tuple(
-        tf.cast(each, tf.float32) for each in for_all_queries(_count, parameters, outputs=2)(gallery)
-    )
+    counts = for_all_queries(_count, parameters, outputs=2)(gallery)
+    return tuple(tf.cast(each, tf.float32) for each in counts)
 
 
 def _count(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor, ...]:
@@ -38,12 +37,7 @@ def _count(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor,
 
 
 class _Mined(keras.metrics.Mean):
-    """The mean over queries of |P*_i| or |N*_i|, or of whether there is any.
-
-    Args:
-        alpha, margin, variant, global_gallery: as for the loss it watches.
-        name, dtype: as for every Keras metric.
-    """
+    """The mean over queries of |P*_i| or |N*_i|, or of whether there is any; arguments as for the loss."""
 
     default_name: str
     of_positives: bool

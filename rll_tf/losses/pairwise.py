@@ -86,8 +86,8 @@ def product(a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
     if a.dtype != tf.float32 or not rounded:
         return tf.matmul(a, b, transpose_b=transpose_b)
     high_a, high_b = _leading_bits(a), _leading_bits(b)
-    parts = ((high_a, high_b), (high_a, b - high_b), (a - high_a, high_b))
-    return tf.add_n([tf.matmul(left, right, transpose_b=transpose_b) for left, right in parts])
+    parts = (high_a, high_b), (high_a, b - high_b), (a - high_a, high_b)
+    return tf.add_n([tf.matmul(*part, transpose_b=transpose_b) for part in parts])
 
 
 def row_sums(array: tf.Tensor) -> tf.Tensor:

@@ -216,12 +216,7 @@ class RankedListLoss(BatchLoss):
 
     Strings as labels come to `fit` in a `tf.data.Dataset`; under a strategy of several replicas `fit` takes
     integers only, as Keras averages its first batch, and the batches of replicas should be equally long.
-
-    Args:
-        alpha, margin, temperature, variant, positive_temperature, balance, block_size, global_gallery:
-            as for `ranked_list_loss`.
-        reduction, name: as for every Keras loss.
-        dtype: "float64" computes distances and the loss in it, whatever the embeddings' dtype is.
+    `dtype="float64"` computes distances and the loss in it, whatever the embeddings' dtype is.
 
     Raises:
         ValueError: the loss is not defined for these parameters.
