@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Two processes; a file's tests stay together, since they share what they train and export.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint venv bench pins clean
+.PHONY: demo test test-all lint venv bench addons pins clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,7 @@ help:
 	@echo "make test      the test suite"
 	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
 	@echo "make lint      ruff, mypy, and which room imports which (.importlinter)"
-	@echo "make bench     the benchmarks"
+	@echo "make bench     the benchmarks (make addons first, to measure beside TensorFlow Addons)"
 	@echo "make venv      only build $(VENV) from the pinned versions"
 
 venv: $(READY)
@@ -44,6 +44,7 @@ lint: venv
 
 bench: $(VENV)/.extras
 	$(BIN)/python -m benchmarks.loss
+	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.artefact
@@ -52,6 +53,13 @@ bench: $(VENV)/.extras
 $(VENV)/.extras: $(READY) requirements-extras.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-extras.txt
 	@touch $@
+
+# TensorFlow Addons ended with Keras 2 and Python 3.11; benchmarks.losses measures beside it.
+addons:
+	@if $(PYTHON) -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))'; then \
+	  $(PYTHON) -m venv .venv-addons && .venv-addons/bin/python -m pip install --quiet --disable-pip-version-check \
+	    tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 'numpy<2'; \
+	else echo "skipped: TensorFlow Addons needs Python 3.9 to 3.11, $(PYTHON) is another"; fi
 
 # Renews every pin within the ranges of setup.cfg.
 pins:

@@ -78,7 +78,7 @@ def step(method: str, count: int) -> Callable[[], object] | None:
         return _peer_step(labels, embeddings) if torch is not None else None
     y, x = tf.constant(labels), tf.constant(embeddings, tf.float64 if method == "float64" else tf.float32)
     if method == "floor":
-        return _floor_step(x)
+        return floor_step(x)
     if method == "metrics":
         return _metrics_step(y, x)
     function = _autodiff if method == "autodiff" else _ours(256 if method == "blocked" else None)
@@ -87,7 +87,8 @@ def step(method: str, count: int) -> Callable[[], object] | None:
     return lambda: [each.numpy() for each in function(y, x)]
 
 
-def _floor_step(x: tf.Tensor) -> Callable[[], object]:
+def floor_step(x: tf.Tensor) -> Callable[[], object]:
+    """The two matrix products."""
     coefficients = tf.random.uniform([len(x), len(x)]) if len(x) <= LARGEST_DENSE else None
     if coefficients is not None:
         products = tf.function(lambda: (tf.matmul(x, x, transpose_b=True), tf.matmul(coefficients, x)))
@@ -158,17 +159,18 @@ def time_all(count: int) -> tuple[dict[str, float], dict[str, float]]:
     known = {method: each for method, each in steps.items() if each is not None}
     calls = CALLS_A_TURN.get(count, 0)
     seconds: dict[str, list[float]] = {method: [] for method in known}
-    first = {method: _seconds(each) for method, each in known.items()}
+    first = {method: seconds_of(each) for method, each in known.items()}
     for _ in range(TURNS.get(count, 1)):
         for method, each in known.items():
             if calls:
                 each()
             for _ in range(calls or 1):
-                seconds[method].append(_seconds(each))
+                seconds[method].append(seconds_of(each))
     return {method: float(np.median(each)) for method, each in seconds.items()}, first
 
 
-def _seconds(function: Callable[[], object]) -> float:
+def seconds_of(function: Callable[[], object]) -> float:
+    """How long one call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
