@@ -179,7 +179,7 @@ def test_it_gives_up_after_the_attempts(pauses):
 def test_an_endpoint_that_is_not_there(pauses):
     """It is named."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody can connect
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with EmbeddingClient(url) as client:
             with pytest.raises(UnavailableError, match="can't be reached") as failed:
@@ -252,7 +252,7 @@ def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
     (document(200, {"outputs": {"other": [[1.0]]}}), "embedding is missing"),
 ])  # fmt: skip
 def test_a_malformed_response_is_an_error(response, message):
-    """With the endpoint's address, and without asking again."""
+    """With the endpoint's address, and it is not sent again."""
     with scripted(response) as server:
         with EmbeddingClient(server.url) as client, pytest.raises(EndpointError, match=message) as failed:
             client.embed([b"a"])

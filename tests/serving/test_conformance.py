@@ -234,7 +234,7 @@ def test_a_file_that_is_no_picture_is_named(endpoint, transport, content, pictur
 
 
 def test_a_grpc_response_names_model_version_and_signature(endpoint):
-    """Name, version and signature; with a filter only the outputs that are source for."""
+    """Name, version and signature; with a filter only the outputs in it."""
     import tensorflow as tf
 
     stub, request = predict_call(endpoint)
