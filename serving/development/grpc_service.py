@@ -60,10 +60,7 @@ def _respond(context: Any, call: Callable[[], Any]) -> Any:
 
 
 def _trimmed(message: str) -> str:
-    encoded = message.encode("utf-8")
-    if len(encoded) <= MESSAGE_LIMIT_BYTES:
-        return message
-    return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    return message.encode()[:MESSAGE_LIMIT_BYTES].decode(errors="ignore")
 
 
 def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> Any:

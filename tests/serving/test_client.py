@@ -42,15 +42,6 @@ def wanted_of(pictures):
     return np.array([embedding_of(base64.b64encode(picture).decode()) for picture in pictures], np.float32)
 
 
-@pytest.fixture
-def pauses(monkeypatch):
-    """Pauses are not waited for: the longest that each may be, in order."""
-    taken = []
-    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
-    monkeypatch.setattr(time, "sleep", taken.append)
-    return taken
-
-
 def test_batches_keep_their_order():
     """At most `batch_size` pictures and `batch_bytes` bytes a request; responses in the pictures' order."""
     pictures = [bytes([number]) * (number + 1) for number in range(20)]

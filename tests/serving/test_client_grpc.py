@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import random
-import time
 
 import grpc
 import numpy as np
@@ -47,15 +45,6 @@ def serving(*outcomes):
         yield f"grpc://127.0.0.1:{port}", service
     finally:
         server.stop(0).wait()
-
-
-@pytest.fixture
-def pauses(monkeypatch):
-    """Pauses are not waited for: the longest that each may be, in order."""
-    taken = []
-    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
-    monkeypatch.setattr(time, "sleep", taken.append)
-    return taken
 
 
 EMBEDDING = tf.make_tensor_proto(np.array([[0.5, -2]], np.float32))

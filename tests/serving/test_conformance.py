@@ -214,7 +214,7 @@ def test_a_picture_larger_than_a_batch(endpoint, transport):
     np.testing.assert_allclose(found, endpoint.artefact.embed([GOOD, large]), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("transport", "content"), [("rest", b""), ("grpc", b""), ("rest", b"no picture")])
+@pytest.mark.parametrize(("transport", "content"), [("rest", b""), ("grpc", b"no picture")])
 def test_a_file_that_is_no_picture_is_named(endpoint, transport, content, pictures, tmp_path, capfd):
     """By both commands, with MODEL and with --endpoint: the same line."""
     shutil.copytree(pictures / "class 0", tmp_path / "data" / "class")
