@@ -55,10 +55,8 @@ REJECTED = {
 # How much is shown of a response that is none.
 SHOWN_CHARACTERS = 200
 _CHUNK_BYTES = 2**16
-# Output -> the kinds that NumPy may read it as; JSON writes 1.0 and 1 alike.
-_KINDS = {
-    "embedding": "fi", "distances": "fi", "ids": "i", "labels": "i", "paths": "U", "class_names": "U",
-}  # fmt: skip
+# The outputs that hold strings; all others hold numbers.
+_STRINGS = {"paths", "class_names"}
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -152,7 +150,7 @@ class EmbeddingClient:
     """A client of one model of one endpoint; may be shared between threads, and is a context manager.
 
     Pictures go in batches, several at a time, and embeddings come in the pictures' order. A request that
-    fails on the way (refused or broken connection, 502, 503, UNAVAILABLE) is sent again after a growing,
+    fails on the way (no or a broken connection, 502, 503, UNAVAILABLE) is sent again after a growing,
     random pause, unless its deadline would pass. That is safe, since predict is idempotent: it changes
     nothing on the server. What the server rejects (4xx), does not do in time, or sends malformed (a proxy's
     page, half a document) is not tried again.
@@ -314,7 +312,7 @@ class EmbeddingClient:
 
             def attempt(seconds: float) -> dict[str, np.ndarray]:
                 outputs = self._transport.predict(signature, inputs, names, seconds)
-                _check_outputs(outputs, names, rows)
+                _check_outputs(self.url, outputs, names, rows)
                 return outputs
 
             try:
@@ -364,17 +362,11 @@ class EmbeddingClient:
                 pause_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2**number))
                 if number == self._attempts or time.monotonic() + pause_s >= deadline:
                     raise
-            except _MalformedError as error:
-                raise EndpointError(self.url, str(error)) from error
             time.sleep(pause_s)
         raise AssertionError("unreachable")
 
     def _late(self) -> DeadlineError:
         return DeadlineError(self.url, f"no response within {self._deadline_s} s")
-
-
-class _MalformedError(ValueError):
-    """A response that is not what TensorFlow Serving sends."""
 
 
 class _Rest:
@@ -398,14 +390,14 @@ class _Rest:
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode("ascii")
         response = self._call("POST", ":predict", body, seconds)
         if not isinstance(response, dict) or "outputs" not in response:
-            raise _MalformedError(f"the response must hold 'outputs'; got {str(response)[:SHOWN_CHARACTERS]}")
+            raise self._malformed("the response must hold 'outputs'; got", response)
         outputs = response["outputs"]
         # A single output comes without its name.
         columns = outputs if isinstance(outputs, dict) else {names[0]: outputs}
         try:
             return {name: np.array(columns[name]) for name in names if name in columns}
         except ValueError as error:
-            raise _MalformedError(f"the response's rows must be equally long: {error}") from error
+            raise self._malformed("the response's rows must be equally long:", error) from error
 
     def status(self, seconds: float) -> dict[int, tuple[str, str]]:
         response = self._call("GET", "", None, seconds)
@@ -415,17 +407,20 @@ class _Rest:
                 for row in response["model_version_status"]
             }
         except (KeyError, TypeError, ValueError) as error:
-            raise _MalformedError(f"no status of a model: {str(response)[:SHOWN_CHARACTERS]}") from error
+            raise self._malformed("no status of a model:", response) from error
 
     def metadata(self, seconds: float) -> dict[str, Any]:
         response = self._call("GET", "/metadata", None, seconds)
         try:
             return dict(response["metadata"]["signature_def"]["signature_def"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _MalformedError(f"no metadata of a model: {str(response)[:SHOWN_CHARACTERS]}") from error
+            raise self._malformed("no metadata of a model:", response) from error
 
     def close(self) -> None:
         self._pool.close()
+
+    def _malformed(self, rule: str, found: object) -> EndpointError:
+        return EndpointError(self._url, f"{rule} {str(found)[:SHOWN_CHARACTERS]}")
 
     def _call(self, method: str, suffix: str, body: bytes | None, seconds: float) -> Any:
         status, content = self._exchange(method, self._model + suffix, body, seconds)
@@ -484,6 +479,7 @@ class _Grpc:
     ) -> None:
         try:
             import grpc
+            import tensorflow as tf
             from tensorflow_serving import apis
             from tensorflow_serving.apis import (  # noqa: F401  they become attributes of apis
                 get_model_metadata_pb2,
@@ -508,7 +504,7 @@ class _Grpc:
             self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), options)
         else:
             self._channel = grpc.insecure_channel(parts.netloc, options)
-        self._url, self._apis, self._error = url, apis, grpc.RpcError
+        self._url, self._apis, self._tf, self._error = url, apis, tf, grpc.RpcError
         self._model_name, self._version = model_name, version
         self._headers = [(name.lower(), value) for name, value in headers.items()]
         self._predictions = apis.prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
@@ -520,9 +516,10 @@ class _Grpc:
         request = self._spec(self._apis.predict_pb2.PredictRequest())
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            _fill_tensor(request.inputs[name], value)
+            dtype = None if isinstance(value, np.ndarray) else self._tf.string
+            request.inputs[name].CopyFrom(self._tf.make_tensor_proto(value, dtype))
         response = self._call(self._predictions.Predict, request, seconds)
-        return {name: _read_tensor(response.outputs[name]) for name in names if name in response.outputs}
+        return {name: self._array(response.outputs[name]) for name in names if name in response.outputs}
 
     def status(self, seconds: float) -> dict[int, tuple[str, str]]:
         messages = self._apis.get_model_status_pb2
@@ -548,6 +545,16 @@ class _Grpc:
 
     def close(self) -> None:
         self._channel.close()
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        try:
+            values = self._tf.make_ndarray(tensor)
+        except (TypeError, ValueError) as error:
+            raise EndpointError(self._url, f"a response's tensor must be whole: {error}") from error
+        if values.dtype != object:
+            return values
+        texts = [content.decode("utf-8", "surrogateescape") for content in values.flat]
+        return np.array(texts, str).reshape(values.shape)
 
     def _spec(self, request: Any) -> Any:
         request.model_spec.name = self._model_name
@@ -578,55 +585,21 @@ def _check_picture(index: int, picture: bytes) -> None:
         raise PictureError(index, f"must have at most {PICTURE_BYTES} bytes; it has {len(picture)}")
 
 
-def _check_outputs(outputs: Mapping[str, np.ndarray], names: list[str], rows: int) -> None:
+def _check_outputs(url: str, outputs: Mapping[str, np.ndarray], names: list[str], rows: int) -> None:
     missing = [name for name in names if name not in outputs]
     if missing:
-        raise _MalformedError(f"the response must hold {', '.join(names)}; {', '.join(missing)} is missing")
-    for name in names:
-        value = outputs[name]
+        message = f"the response must hold {', '.join(names)}; {', '.join(missing)} is missing"
+        raise EndpointError(url, message)
+    for name, value in outputs.items():
         if value.ndim != 2 or len(value) != rows:
-            raise _MalformedError(
-                f"{name} must have {rows} rows, one a picture; its shape is {list(value.shape)}"
-            )
-        if value.dtype.kind not in _KINDS[name]:
-            kind = "strings" if _KINDS[name] == "U" else "numbers"
-            raise _MalformedError(f"{name} must hold {kind}; it holds {value.dtype}")
+            message = f"{name} must have {rows} rows, one a picture; its shape is {list(value.shape)}"
+            raise EndpointError(url, message)
+        kinds, described = ("U", "strings") if name in _STRINGS else ("fi", "numbers")
+        if value.dtype.kind not in kinds:
+            raise EndpointError(url, f"{name} must hold {described}; it holds {value.dtype}")
 
 
 def _json_column(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return [{"b64": base64.b64encode(content).decode("ascii")} for content in value]
-
-
-def _fill_tensor(tensor: Any, value: Any) -> None:
-    """Fill a TensorProto, which TensorFlow's own function would do if it were here."""
-    is_array = isinstance(value, np.ndarray)
-    tensor.dtype = 4 if is_array else 7  # DT_UINT8, DT_STRING
-    for size in value.shape if is_array else (len(value),):
-        tensor.tensor_shape.dim.add(size=size)
-    if is_array:
-        tensor.tensor_content = np.ascontiguousarray(value).tobytes()
-    else:
-        tensor.string_val.extend(value)
-
-
-def _read_tensor(tensor: Any) -> np.ndarray:
-    """The array of a float32, int64 or string TensorProto, whichever of its two forms the server chose."""
-    dtypes = {1: ("float_val", np.float32), 9: ("int64_val", np.int64), 7: ("string_val", object)}
-    if tensor.dtype not in dtypes:
-        raise _MalformedError(f"a response must be float32, int64 or strings; got dtype {tensor.dtype}")
-    field, dtype = dtypes[tensor.dtype]
-    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
-    if tensor.tensor_content and dtype is not object:
-        values = np.frombuffer(tensor.tensor_content, np.dtype(dtype).newbyteorder("<"))
-    else:
-        values = np.array(getattr(tensor, field), dtype)
-    if dtype is object:
-        values = np.array([content.decode("utf-8", "surrogateescape") for content in values], str)
-    if values.size == 1 < math.prod(shape):  # a tensor of equal values may give them once
-        values = np.repeat(values, math.prod(shape))
-    try:
-        return values.reshape(shape)
-    except ValueError as error:
-        raise _MalformedError(f"a response's tensor must be whole: {error}") from error

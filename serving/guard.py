@@ -121,12 +121,8 @@ def _require(holds: tf.Tensor, value: tf.Tensor, message: Callable[[], list[str 
     """`value`, or an error with the message's parts, which are joined only where it is raised."""
 
     def reject() -> tf.Tensor:
-        parts = [part if isinstance(part, str) else _text(part) for part in message()]
+        parts = [part if isinstance(part, str) else tf.strings.as_string(part) for part in message()]
         with tf.control_dependencies([tf.debugging.Assert(False, [tf.strings.join(parts)])]):
             return tf.identity(value)
 
     return tf.cond(holds, lambda: tf.identity(value), reject)
-
-
-def _text(value: tf.Tensor) -> tf.Tensor:
-    return value if value.dtype == tf.string else tf.strings.as_string(value)

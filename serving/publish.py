@@ -6,16 +6,14 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows: what a killed export leaves stays until it is deleted by hand
-    fcntl = None  # type: ignore[assignment]
-
 # A server passes over folders whose names are no numbers.
 DRAFT = ".partial-"
+# The check ends an export that takes longer than minutes.
+ABANDONED_S = 24 * 3600
 # The server runs as another user, whatever the umask of the one who exports.
 READABLE_FOLDER, READABLE_FILE = 0o755, 0o644
 
@@ -32,20 +30,18 @@ def make_base(to: Path) -> None:
 def drafting(to: Path) -> Iterator[Path]:
     """A new folder in `to` to write a version in, under a name that servers pass over.
 
-    It is deleted in the end, unless it was published. An export that is killed leaves its draft; the next
-    one deletes it. A living export holds a lock on its draft, which the system takes back when the process
-    ends, however it ends.
+    It is deleted in the end, unless it was published. An export that is killed leaves its draft; one that
+    begins a day later or more deletes it.
     """
-    with contextlib.ExitStack() as held:
-        with _locked(to, blocking=True):  # nobody takes the new draft for a dead one
-            for draft in to.glob(f"{DRAFT}*"):
-                with contextlib.suppress(OSError), _locked(draft) as is_locked:
-                    if is_locked:
-                        shutil.rmtree(draft, ignore_errors=True)
-            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=to))
-            held.callback(shutil.rmtree, draft, ignore_errors=True)
-            held.enter_context(_locked(draft))
+    for left in to.glob(f"{DRAFT}*"):
+        with contextlib.suppress(FileNotFoundError):  # another export ended
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=to))
+    try:
         yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def publish(draft: Path, to: Path) -> Path:
@@ -70,30 +66,6 @@ def publish(draft: Path, to: Path) -> Path:
         else:
             _to_disk(to)
             return version
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, *, blocking: bool = False) -> Iterator[bool]:
-    """Whether the folder is locked by this process: some systems and network disks can't.
-
-    Raises:
-        BlockingIOError: a living process holds the lock.
-    """
-    if fcntl is None:
-        yield False
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-            is_locked = True
-        except BlockingIOError:
-            raise
-        except OSError:
-            is_locked = False
-        yield is_locked
-    finally:
-        os.close(descriptor)
 
 
 def _to_disk(path: Path) -> None:

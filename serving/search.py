@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from serving.precision import reduce_precision, restore
 
-# So many more than `top` are ranked again by their differences, which tell near-duplicates apart: a dot
+# So many more than `top` are ranked again by their differences, which separate near-duplicates: a dot
 # product near 1 has lost them, sqrt(2 - 2·0.9999999) being 0.0004 already.
 SPARE = 16
 # Rows of a gallery in reduced precision that are restored at a time.

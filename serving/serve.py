@@ -111,7 +111,7 @@ def serve(service: Service) -> int:
 
     Raises:
         OSError: a port is taken, or the address is not this machine's.
-        ValueError: the development server can't load the model; see `DevelopmentServer`.
+        ValueError: the development server can't load the model; see `development_server`.
     """
     program = shutil.which(MODEL_SERVER)
     service = _with_ports(service, "" if program is not None else service.host)
@@ -207,19 +207,13 @@ def _run(command: list[str], ending: threading.Event) -> int:
 
 
 def _develop(service: Service, ending: threading.Event) -> int:
-    from serving.development import DevelopmentServer
+    from serving.development import development_server
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the C++ server's way of loading old
     if service.batching_file is not None:
         _log("the development server runs each request by itself: --batching-parameters is ignored")
-    with DevelopmentServer(
-        service.model,
-        model_name=service.name,
-        host=service.host,
-        rest_port=service.rest_port,
-        grpc_port=service.grpc_port,
-        log=_log,
-    ):
+    ports = service.rest_port, service.grpc_port
+    with development_server(service.model, service.name, service.host, *ports, _log):
         _log_addresses(service)
         ending.wait()
     return 0

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-# Where the server looks in a version's folder, and how many records it runs at most.
+# Where the server looks in a version's folder.
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
-MAX_RECORDS = 1000
 
 # Numbers of the fields in tensorflow_serving/apis: prediction_log.proto, predict.proto, model.proto.
 _LOG_PREDICT, _PREDICT_REQUEST = 6, 1
@@ -25,14 +24,7 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
 def write_warmup(folder: Path, requests: Iterable[tuple[str, Mapping[str, np.ndarray]]]) -> None:
-    """Write requests, each a signature's name and its inputs, where the server reads them.
-
-    Raises:
-        ValueError: there are more than the server runs.
-    """
-    requests = list(requests)
-    if len(requests) > MAX_RECORDS:
-        raise ValueError(f"there must be at most {MAX_RECORDS} warm-up requests; got {len(requests)}")
+    """Write requests, each a signature's name and its inputs, where the server reads them."""
     file = folder / WARMUP_FILE
     file.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:

@@ -36,7 +36,7 @@ def retrieval_metrics(
         r_precision = mean over queries with R > 0 of 1/R Σ_{i ≤ R} rel(i)
         nmi, pairwise_f1: of k-means with as many clusters as classes, see `clustering.clustering_scores`
 
-    Settled here:
+    In detail:
 
     - Equally distant others have no order of their own, so a query scores its expected value over all orders
       of them. A collapsed model, all embeddings equal, thereby scores what guessing does, however the

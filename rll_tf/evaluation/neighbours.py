@@ -48,7 +48,7 @@ def nearest_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest others of every row of `embeddings`, nearest first.
 
-    Without a gallery the neighbours are looked for among the embeddings themselves, and a query is left out
+    Without a gallery the neighbours are found among the embeddings themselves, and a query is left out
     of its own list by its index: a duplicate of it, at distance 0, stays. Of equally distant ones the smaller
     index comes first.
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from rll_tf.evaluation.pictures import as_picture, data_uri
 from rll_tf.evaluation.ranked_lists import decimals_for
@@ -138,9 +139,8 @@ def _share_closer(same: np.ndarray, other: np.ndarray) -> float | None:
     """Chance that a pair of one class is closer than a pair of two classes, equal distances counted half."""
     if not len(same) or not len(other):
         return None
-    ordered = np.sort(other)
-    below = np.searchsorted(ordered, same, "left") + np.searchsorted(ordered, same, "right")
-    return float(1 - below.mean() / (2 * len(other)))
+    is_same = np.repeat([True, False], [len(same), len(other)])
+    return float(roc_auc_score(is_same, -np.concatenate([same, other])))
 
 
 def _histogram(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:

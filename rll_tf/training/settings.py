@@ -144,7 +144,7 @@ class Settings:
     def split(self, catalogue: Catalogue) -> Catalogue:
         """The catalogue with the splits `train` and, where classes are held out, `validation`.
 
-        A data set's own validation split stands, unless cross-validation is asked for.
+        A data set's own validation split stands, unless cross-validation is set.
         """
         if self.validation_folds:
             return catalogue.fold(self.validation_fold, self.validation_folds, self.seed)

@@ -27,15 +27,11 @@ from rll_tf.models import pretrained_origin
 from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
 from rll_tf.training.commit import source_commit
-from rll_tf.training.embed import CONCAT, evaluate
+from rll_tf.training.embed import evaluate
 from rll_tf.training.files import write_json
 from rll_tf.training.optimizers import update_count
 from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
-
-# The best model is the one whose concatenated embedding has the highest MAP@R on the validation classes: with
-# a few dozen of them Recall@1 is too coarse to rank checkpoints.
-BEST_METRIC = (CONCAT, "map@r")
 
 
 def train(
@@ -212,7 +208,7 @@ def _fit(
         return evaluate(model, held_out, settings.preprocessing, clustering=False, cache=cache)
 
     log = StepLog(run, first_step, settings.steps)
-    checkpoint = Checkpoint(run, log, validate, BEST_METRIC)
+    checkpoint = Checkpoint(run, log, validate)
     every = settings.validate_every_steps
     try:
         model.fit(
@@ -230,7 +226,7 @@ def _fit(
 
 def _finish(settings: Settings, held_out: Catalogue | None, run: Run, cache: PictureCache | None) -> None:
     """Write `metrics.json`: the best model's whole metrics on the validation classes."""
-    best = best_epoch(run, BEST_METRIC)
+    best = best_epoch(run)
     result: dict[str, Any] = {"steps": settings.steps, "best_step": best["step"] if best else None}
     if held_out is not None:
         result["validation"] = evaluate(run.best_model(), held_out, settings.preprocessing, cache=cache)

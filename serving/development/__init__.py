@@ -6,6 +6,6 @@ compressed requests, has no authentication and no monitoring, and listens on thi
 host: not for production.
 """
 
-from serving.development.server import DevelopmentServer
+from serving.development.server import development_server
 
-__all__ = ["DevelopmentServer"]
+__all__ = ["development_server"]

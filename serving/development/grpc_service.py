@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
-from serving.development.errors import INTERNAL, StatusError, invalid
-from serving.development.model import SIGNATURES_FIELD, ServedModel
+from serving.development.errors import INTERNAL, StatusError
+from serving.development.model import ServedModel
 from serving.development.servable import DEFAULT_SIGNATURE
 from serving.development.tensors import from_proto, to_proto
 
@@ -30,7 +30,7 @@ class _Service(
         return _respond(context, lambda: self._predict(request))
 
     def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return _respond(context, lambda: self._metadata(request))
+        return _respond(context, lambda: self._model.metadata(request.model_spec))
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _respond(context, lambda: self._model.status(request.model_spec))
@@ -49,12 +49,6 @@ class _Service(
             response.outputs[name].CopyFrom(to_proto(value))
         return response
 
-    def _metadata(self, request: Any) -> Any:
-        fields = list(request.metadata_field)
-        if fields != [SIGNATURES_FIELD]:
-            raise invalid(f"metadata_field must be {SIGNATURES_FIELD}; got {fields}")
-        return self._model.metadata(request.model_spec)
-
 
 def _respond(context: Any, call: Callable[[], Any]) -> Any:
     try:
@@ -66,17 +60,14 @@ def _respond(context: Any, call: Callable[[], Any]) -> Any:
 
 
 def _trimmed(message: str) -> str:
-    encoded = message.encode("utf-8")
-    if len(encoded) <= MESSAGE_LIMIT_BYTES:
-        return message
-    return encoded[:MESSAGE_LIMIT_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    return message.encode()[:MESSAGE_LIMIT_BYTES].decode(errors="ignore")
 
 
-def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> tuple[Any, int]:
-    """A server that is not started yet, and its port.
+def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> Any:
+    """A server that is not started yet.
 
     Args:
-        address: `host:port`; port 0 takes a free one.
+        address: `host:port`.
         model: what is served.
         max_body_bytes: larger requests are rejected as RESOURCE_EXHAUSTED; responses may have any size.
 
@@ -95,6 +86,7 @@ def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> tuple[
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
     try:
-        return server, server.add_insecure_port(address)
+        server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(f"gRPC can't listen on {address}: {error}") from error
+    return server

@@ -15,15 +15,14 @@ from typing import Any, NoReturn
 from google.protobuf import json_format
 from tensorflow_serving.apis import model_pb2
 
-from serving.development.errors import INTERNAL, INVALID_ARGUMENT, NOT_FOUND, StatusError, invalid
+from serving.development.errors import INTERNAL, INVALID_ARGUMENT, NOT_FOUND, StatusError
 from serving.development.model import SIGNATURES_FIELD, ServedModel
 from serving.development.rest_body import has_body, read_body
 from serving.development.rest_format import format_predict, parse_predict, to_json
 
-_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
-_PREDICT = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18}))?"
+_PREDICT = re.compile(_MODEL + r":predict", re.IGNORECASE)
 _STATUS = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.IGNORECASE)
-_NO_MODEL = re.compile(r"/v1/models(/metadata)?", re.IGNORECASE)
 _PREFIX = "/v1/"
 IDLE_S = 60
 # How much of a rejected body is read and thrown away, so that its sender comes to read the response.
@@ -75,7 +74,7 @@ class RestServer(http.server.ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Nothing: a client may go away."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -92,12 +91,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Predict."""
         self._respond(self._post)
-
-    def do_PUT(self) -> None:
-        """No such call."""
-        self._respond(self._malformed)
-
-    do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = do_TRACE = do_PUT  # noqa: N815  the base class's names
 
     def log_message(self, *_: object) -> None:
         """Stay quiet: a client finds in its response what went wrong."""
@@ -119,15 +112,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(body)
         self.wfile.flush()
         if not self._is_read:
             self._discard()
 
     def _get(self) -> bytes:
-        if _NO_MODEL.fullmatch(self._resource):
-            raise invalid("Missing model name in request.")
         match = _STATUS.fullmatch(self._resource)
         if match is None:
             self._malformed()
@@ -144,8 +134,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         match = _PREDICT.fullmatch(self._resource)
         if match is None:
             self._malformed()
-        if match["method"].lower() != "predict":
-            raise invalid(f"only predict is served; got {match['method']}")
         servable = self.server.model.servable(_spec(match))
         signature, inputs, in_rows = parse_predict(body, servable.signature)
         return format_predict(servable.run(signature, inputs), in_rows)
@@ -169,8 +157,6 @@ def _spec(match: re.Match[str]) -> Any:
     spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]))
     if match["version"] is not None:
         spec.version.value = int(match["version"])
-    if match["label"] is not None:
-        spec.version_label = urllib.parse.unquote(match["label"])
     return spec
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,10 +14,7 @@ import tensorflow as tf
 
 from serving.development.errors import invalid
 
-BYTES_SUFFIX = "_bytes"
 MAX_DIMENSIONS = 8
-SHOWN_CHARACTERS = 100
-_KINDS: dict[Any, set[type]] = {tf.bool: {bool}, tf.float32: {int, float}, tf.float64: {int, float}}
 
 
 def parse_predict(body: bytes, signature_of: Callable[[str], Any]) -> tuple[Any, dict[str, np.ndarray], bool]:
@@ -37,7 +35,7 @@ def parse_predict(body: bytes, signature_of: Callable[[str], Any]) -> tuple[Any,
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {_shown(document)} is not an object")
+        raise invalid(f"JSON Value: {reprlib.repr(document)} is not an object")
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid("'signature_name' key must be a string value.")
@@ -46,24 +44,19 @@ def parse_predict(body: bytes, signature_of: Callable[[str], Any]) -> tuple[Any,
         raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
     if ("instances" in document) == ("inputs" in document):
         raise invalid("The request must have one of the keys 'inputs' and 'instances', and not both")
-    if "instances" in document:
-        columns = _columns_of_rows(document["instances"], signature.inputs)
-    else:
-        columns = _columns(document["inputs"], signature.inputs)
-    inputs = {name: _tensor(columns[name], info.dtype) for name, info in signature.inputs.items()}
-    return signature, inputs, "instances" in document
+    ((key, info),) = signature.inputs.items()  # an exported model's signatures have one each
+    in_rows = "instances" in document
+    values = _of_rows(document["instances"], key) if in_rows else _of_columns(document["inputs"], key)
+    return signature, {key: _tensor(values, info.dtype)}, in_rows
 
 
 def format_predict(outputs: Mapping[str, np.ndarray], in_rows: bool) -> bytes:
     """The body of the response: `predictions` by row, `outputs` by column; a single one without its name."""
-    columns = {name: _values(name, value) for name, value in outputs.items()}
+    columns = {name: _values(value) for name, value in outputs.items()}
     content: Any = columns
     if len(columns) == 1:
         (content,) = columns.values()
     elif in_rows:
-        sizes = {value.shape[:1] for value in outputs.values()}
-        if len(sizes) != 1 or () in sizes:
-            raise invalid("The outputs have different first dimensions; use the column format ('inputs')")
         content = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return to_json({"predictions" if in_rows else "outputs": content})
 
@@ -73,34 +66,25 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
-def _columns_of_rows(instances: Any, names: Mapping[str, Any]) -> Mapping[str, list[Any]]:
+def _of_rows(instances: Any, name: str) -> list[Any]:
     if not isinstance(instances, list) or not instances:
         raise invalid("Expecting 'instances' to be a list of at least one value")
-    are_named = {_is_object(element) for element in instances}
-    if len(are_named) > 1:
-        raise invalid("'instances' must be all objects or all plain values")
-    if are_named == {False}:
-        if len(names) > 1:
-            raise invalid("'instances' must be objects as there are several inputs")
-        instances = [{next(iter(names)): element} for element in instances]
+    if not any(map(_is_object, instances)):
+        return instances
     for number, row in enumerate(instances):
-        if set(row) != set(names):
+        if not _is_object(row) or list(row) != [name]:
             raise invalid(
-                f"Item {number} of 'instances' must have the keys {', '.join(sorted(names))}; "
-                f"got {_shown(', '.join(row))}"
+                f"Item {number} of 'instances' must be an object with the key {name}; got {reprlib.repr(row)}"
             )
-    return {name: [row[name] for row in instances] for name in names}
+    return [row[name] for row in instances]
 
 
-def _columns(inputs: Any, names: Mapping[str, Any]) -> Mapping[str, Any]:
+def _of_columns(inputs: Any, name: str) -> Any:
     if not _is_object(inputs):
-        if len(names) > 1:
-            raise invalid("inputs is a plain value/list, but expecting an object as there are several inputs")
-        return {next(iter(names)): inputs}
-    missing = [name for name in names if name not in inputs]
-    if missing:
-        raise invalid(f"Missing named input: {', '.join(missing)} in 'inputs' object.")
-    return inputs
+        return inputs
+    if name not in inputs:
+        raise invalid(f"Missing named input: {name} in 'inputs' object.")
+    return inputs[name]
 
 
 def _tensor(value: Any, data_type: int) -> np.ndarray:
@@ -113,10 +97,9 @@ def _tensor(value: Any, data_type: int) -> np.ndarray:
         converted = np.empty(values.size, object)
         converted[:] = [_string(each) for each in values.flat]
         return converted.reshape(values.shape)
-    kinds = _KINDS.get(dtype, {int})
     for each in values.flat:
-        if type(each) not in kinds:
-            raise invalid(f"JSON Value: {_shown(each)} is not of expected type: {dtype.name}")
+        if type(each) is not int:
+            raise invalid(f"JSON Value: {reprlib.repr(each)} is not of expected type: {dtype.name}")
     try:
         return np.array(values.tolist(), dtype.as_numpy_dtype).reshape(values.shape)
     except OverflowError as error:
@@ -126,7 +109,7 @@ def _tensor(value: Any, data_type: int) -> np.ndarray:
 def _string(value: Any) -> bytes:
     if isinstance(value, dict):
         if not _is_base64(value):
-            raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+            raise invalid(f"JSON Value: {reprlib.repr(value)} not formatted correctly for base64 data")
         text = "".join(value["b64"].split())
         try:
             # Padding may be left out, as in the C++ server.
@@ -134,25 +117,19 @@ def _string(value: Any) -> bytes:
         except (binascii.Error, ValueError) as error:
             raise invalid(f"Unable to base64 decode: {error}") from error
     if not isinstance(value, str):
-        raise invalid(f"JSON Value: {_shown(value)} is not of expected type: string")
+        raise invalid(f"JSON Value: {reprlib.repr(value)} is not of expected type: string")
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise invalid(f"A string must be valid Unicode: {error}") from error
 
 
-def _values(name: str, value: np.ndarray) -> Any:
-    """Nested lists; strings as text, in base64 where the output's name says that they are bytes."""
+def _values(value: np.ndarray) -> Any:
+    """Nested lists; strings as text."""
     if value.dtype != object:
         return value.tolist()
-
-    def as_json(content: bytes) -> Any:
-        if name.endswith(BYTES_SUFFIX):
-            return {"b64": base64.b64encode(content).decode("ascii")}
-        return content.decode("utf-8", "surrogateescape")
-
     texts = np.empty(value.size, object)
-    texts[:] = [as_json(content) for content in value.flat]
+    texts[:] = [content.decode("utf-8", "surrogateescape") for content in value.flat]
     return texts.reshape(value.shape).tolist()
 
 
@@ -162,11 +139,3 @@ def _is_base64(value: Any) -> bool:
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = value if isinstance(value, str) else json.dumps(value)
-    except RecursionError:  # read without one, as reading takes less of the stack
-        text = "what is nested too deep to be shown"
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."

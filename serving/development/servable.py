@@ -12,11 +12,11 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.development.errors import FAILED_PRECONDITION, StatusError, invalid
 from serving.development.tensors import from_proto
-from serving.warmup import MAX_RECORDS, WARMUP_FILE
+from serving.warmup import WARMUP_FILE
 
 DEFAULT_SIGNATURE = "serving_default"
 # Signatures of other methods, such as the initialisation, can't be called.
-METHODS = {f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress")}
+METHOD = "tensorflow/serving/predict"
 
 
 class Servable:
@@ -65,23 +65,18 @@ class Servable:
         Args:
             signature: one of this servable's.
             inputs: input name -> value; strings as objects.
-            outputs: names of the outputs, each once; empty for all of them.
+            outputs: names of the outputs; empty for all of them.
 
         Raises:
             StatusError: the inputs are not the signature's, or the graph rejects them.
         """
-        if signature.method_name not in METHODS:
-            raise invalid(
-                f"Expected prediction signature method_name to be one of {', '.join(sorted(METHODS))}. "
-                f"Was: {signature.method_name or 'none'}"
-            )
+        if signature.method_name != METHOD:
+            raise invalid(f"a signature's method must be {METHOD}; got {signature.method_name or 'none'}")
         _check_inputs(signature, inputs)
         names = list(outputs) or list(signature.outputs)
         unknown = sorted(set(names) - set(signature.outputs))
         if unknown:
             raise invalid(f"output tensor alias not found in signature: {', '.join(unknown)}")
-        if len(set(names)) < len(names):
-            raise invalid(f"duplicate output tensor alias in: {', '.join(names)}")
         feeds = {signature.inputs[name].name: value for name, value in inputs.items()}
         try:
             values = self._session.run([signature.outputs[name].name for name in names], feeds)
@@ -94,7 +89,7 @@ class Servable:
         if not file.is_file():
             return 0
         count = 0
-        for record in tf.data.TFRecordDataset(str(file)).take(MAX_RECORDS).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if log.WhichOneof("log_type") != "predict_log":
                 raise ValueError(f"{file} must hold predict requests; record {count} is none")

@@ -10,6 +10,9 @@ TensorFlow Serving finds a new version, and rejects a corrupt one, in time for t
 with --file_system_poll_wait_seconds=1 --max_num_load_retries=0.
 """
 
+import random
+import time
+
 import numpy as np
 import pytest
 
@@ -75,3 +78,12 @@ def endpoint(request):
         folder, server = request.getfixturevalue("served")
         endpoint = Endpoint(*server.announced.groups(), "rll_tf", folder)
     return endpoint
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Pauses are not waited for: the longest that each may be, in order."""
+    taken = []
+    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
+    monkeypatch.setattr(time, "sleep", taken.append)
+    return taken

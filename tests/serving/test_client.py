@@ -42,15 +42,6 @@ def wanted_of(pictures):
     return np.array([embedding_of(base64.b64encode(picture).decode()) for picture in pictures], np.float32)
 
 
-@pytest.fixture
-def pauses(monkeypatch):
-    """Pauses are not waited for: the longest that each may be, in order."""
-    taken = []
-    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
-    monkeypatch.setattr(time, "sleep", taken.append)
-    return taken
-
-
 def test_batches_keep_their_order():
     """At most `batch_size` pictures and `batch_bytes` bytes a request; responses in the pictures' order."""
     pictures = [bytes([number]) * (number + 1) for number in range(20)]
@@ -179,7 +170,7 @@ def test_it_gives_up_after_the_attempts(pauses):
 def test_an_endpoint_that_is_not_there(pauses):
     """It is named."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody can connect
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with EmbeddingClient(url) as client:
             with pytest.raises(UnavailableError, match="can't be reached") as failed:
@@ -252,7 +243,7 @@ def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
     (document(200, {"outputs": {"other": [[1.0]]}}), "embedding is missing"),
 ])  # fmt: skip
 def test_a_malformed_response_is_an_error(response, message):
-    """With the endpoint's address, and without asking again."""
+    """With the endpoint's address, and it is not sent again."""
     with scripted(response) as server:
         with EmbeddingClient(server.url) as client, pytest.raises(EndpointError, match=message) as failed:
             client.embed([b"a"])

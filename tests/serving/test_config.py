@@ -173,7 +173,7 @@ def test_kubernetes_probes_and_limits(kubernetes, container, model):
 
 
 def test_kubernetes_mounts_what_is_read(kubernetes, pod, container, model):
-    """Every mount has its volume, what is read is read-only; the head names the claim."""
+    """Every mount has its volume, what is read is read-only; the head names it."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert {mount["name"] for mount in mounts.values()} == set(volumes)

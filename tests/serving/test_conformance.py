@@ -214,7 +214,7 @@ def test_a_picture_larger_than_a_batch(endpoint, transport):
     np.testing.assert_allclose(found, endpoint.artefact.embed([GOOD, large]), atol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("transport", "content"), [("rest", b""), ("grpc", b""), ("rest", b"no picture")])
+@pytest.mark.parametrize(("transport", "content"), [("rest", b""), ("grpc", b"no picture")])
 def test_a_file_that_is_no_picture_is_named(endpoint, transport, content, pictures, tmp_path, capfd):
     """By both commands, with MODEL and with --endpoint: the same line."""
     shutil.copytree(pictures / "class 0", tmp_path / "data" / "class")
@@ -234,7 +234,7 @@ def test_a_file_that_is_no_picture_is_named(endpoint, transport, content, pictur
 
 
 def test_a_grpc_response_names_model_version_and_signature(endpoint):
-    """Name, version and signature; with a filter only the outputs that are source for."""
+    """Name, version and signature; with a filter only the outputs in it."""
     import tensorflow as tf
 
     stub, request = predict_call(endpoint)

@@ -161,6 +161,7 @@ added_mb(png(250_000, 1))
 """
 
 
+@pytest.mark.slow  # rows of SIDES above are the default test
 def test_a_thin_picture_takes_no_more_memory_than_the_largest():
     """One row at the paper's size and the default limits; 64 million pixels take about 1,000 MB."""
     process = subprocess.run(

@@ -79,7 +79,7 @@ def test_concurrent_callers_each_get_their_own_embedding(endpoint, clients, requ
     wanted = endpoint.artefact.embed(pictures)
     squared = np.sum(wanted**2, axis=1)
     distances = squared[:, None] + squared - 2 * wanted @ wanted.T + 9 * np.eye(requests)
-    assert distances.min() > (10 * TOLERANCE) ** 2, "the pictures must be told apart by their embeddings"
+    assert distances.min() > (10 * TOLERANCE) ** 2, "the pictures must differ in their embeddings"
     callers = Callers(
         lambda number: clients[number % len(clients)].embed([pictures[number]])[0], range(requests)
     )

@@ -15,7 +15,7 @@ from serving.development.rest import RestServer
 PATH = b"/v1/models/m:predict"
 MAX_BYTES = 10_000
 BODY = json.dumps({"instances": ["a", "bcd"]}).encode()
-ANSWER = b'{"predictions": [[1.0], [3.0]]}'
+RESPONSE = b'{"predictions": [[1.0], [3.0]]}'
 
 
 class Lengths:
@@ -57,9 +57,9 @@ def exchange(address, *parts):
     return received
 
 
-def post(*headers, method=b"POST"):
+def post(*headers):
     """A request's head."""
-    return b"\r\n".join([method + b" " + PATH + b" HTTP/1.1", b"Host: here", *headers, b"", b""])
+    return b"\r\n".join([b"POST " + PATH + b" HTTP/1.1", b"Host: here", *headers, b"", b""])
 
 
 def chunk(content):
@@ -78,16 +78,16 @@ LENGTH = post(b"Content-Length: %d" % len(BODY))
     [CHUNKED, b"%X;name=value\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)],
 ])  # fmt: skip
 def test_a_body_is_read_however_it_is_sent(address, parts):
-    """With its length or in chunks; the next request on the connection is answered too."""
+    """With its length or in chunks; the next request on the connection too."""
     received = exchange(address, *parts, *parts)
-    assert received.count(b"HTTP/1.1 200") == received.count(ANSWER) == 2
+    assert received.count(b"HTTP/1.1 200") == received.count(RESPONSE) == 2
 
 
 @pytest.mark.parametrize(("parts", "status", "message"), [
     ([post()], 411, "must have a Content-Length"),
-    ([post(b"Content-Length: " + b"9" * 5000)], 413, "at most 10000 bytes"),
+    ([post(b"Content-Length: " + b"9" * 5000)], 400, "at most 18 digits"),
     ([post(b"Content-Length: 10001")], 413, "at most 10000 bytes"),
-    ([post(b"Content-Length: -5")], 400, "must be a number; got '-5'"),
+    ([post(b"Content-Length: -5")], 400, "must be a number of at most 18 digits; got '-5'"),
     ([post(b"Content-Length: 3", b"Transfer-Encoding: chunked"), b"0\r\n\r\n"], 400, "without a Content"),
     ([post(b"Transfer-Encoding: gzip, chunked"), b"0\r\n\r\n"], 400, "must be chunked"),
     ([post(b"Content-Encoding: gzip", b"Content-Length: 3"), b"abc"], 415, "compressed; it is gzip"),
@@ -95,10 +95,9 @@ def test_a_body_is_read_however_it_is_sent(address, parts):
     ([CHUNKED, b"3\r\nabcdef\r\n0\r\n\r\n"], 400, "as long as its first line says"),
     ([CHUNKED, chunk(bytes(6000)), chunk(bytes(6000)), b"0\r\n\r\n"], 413, "at most 10000 bytes"),
     ([CHUNKED, b"f" * 15 + b"\r\n"], 413, "at most 10000 bytes"),
-    ([CHUNKED, b"0\r\n", b"a: b\r\n" * 200], 400, "at most 100 trailers"),
 ])  # fmt: skip
 def test_a_body_that_is_rejected_ends_the_connection(address, parts, status, message):
-    """With one answer that says why: what is left of it must not be taken for a request."""
+    """With one response that says why: what is left of it must not be taken for a request."""
     received = exchange(address, *parts, LENGTH, BODY)
     assert received.count(b"HTTP/1.1 ") == 1, received
     head, _, body = received.partition(b"\r\n\r\n")
@@ -113,15 +112,6 @@ def test_a_body_that_breaks_off_is_an_error(address, parts):
     received = exchange(address, *parts)
     assert received.startswith(b"HTTP/1.1 400 ")
     assert b"the body must have 5 bytes more; 3 came" in received
-
-
-@pytest.mark.parametrize("method", [b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"HEAD"])
-def test_other_methods_are_malformed_requests(address, method):
-    """HEAD's answer has no body; the next request on the connection is answered."""
-    received = exchange(address, post(method=method), LENGTH, BODY)
-    assert received.startswith(b"HTTP/1.1 400 ")
-    assert received.count(b"Malformed request: %b" % method) == (method != b"HEAD")
-    assert received.endswith(ANSWER)
 
 
 def test_values_nested_too_deep_are_rejected(address):

@@ -95,7 +95,7 @@ def test_a_server_that_fails_is_one_line(model, path):
 
 
 def test_a_container_comes_second(model, path, tmp_path):
-    """If Docker answers; the ports are this machine's alone, and the model can't be written to."""
+    """If Docker responds; the ports are this machine's alone, and the model can't be written to."""
     script = f'[ "$1" = run ] || exit 0\n{RECORD}echo "the container says" >&2\n{waiting(tmp_path)}'
     write_program(path, "docker", "#!/bin/sh\n" + script)
     words = (model, "--port", 0, "--grpc-port", 0)

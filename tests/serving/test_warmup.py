@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -46,9 +45,3 @@ def test_an_exported_model_s_records_run(artefact):
         assert set(request.inputs) == set(metadata["signatures"][name]["inputs"])
         inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
         assert all(len(output) == 1 for output in signatures[name](**inputs).values())
-
-
-def test_more_records_than_the_server_runs_are_rejected(tmp_path):
-    """It would ignore the rest."""
-    with pytest.raises(ValueError, match="at most 1000 warm-up requests; got 1001"):
-        write_warmup(tmp_path, [("low", {})] * 1001)
