@@ -1,4 +1,4 @@
-"""The numbers of the tools themselves: values and gradients of TensorFlow Addons and others, stored in a file.
+"""The numbers of the tools themselves: values and gradients of TensorFlow Addons and others, from a file.
 
 Which tool, version and call gave each is in the file's index; how they were made stands beside the file.
 """

@@ -22,4 +22,4 @@ def value_and_gradients(function, *arrays, compiled=False):
         tape.watch(tensors)
         value = function(*tensors)
         mean = tf.reduce_mean(tf.cast(value, tf.float64))
-    return value.numpy(), [each.numpy() for each in tape.gradient(mean, tensors)]
+    return value.numpy(), [tf.convert_to_tensor(each).numpy() for each in tape.gradient(mean, tensors)]
