@@ -98,7 +98,7 @@ def test_large_ids_do_not_collide(case):
     assert float(npairs_loss(case["labels"], square)) == pytest.approx(
         oracles.npairs(case["labels"], square), rel=1e-6
     )
-    assert difference(npairs_loss(case["labels"], square), case["value"]) > 1e-2
+    assert difference(npairs_loss(case["labels"], square), case["value"]) > 1e-3
 
 
 def test_a_column_of_labels():
