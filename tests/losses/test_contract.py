@@ -122,15 +122,13 @@ def test_dict_of_losses(name):
     features = features_for(labels)
     with uncompiled():
         expected = {level: float(loss[level](labels, out)) for level, out in model(features).items()}
-        found = model.evaluate(
-            features, dict.fromkeys(loss, labels), batch_size=len(labels), verbose=0, return_dict=True
-        )
+        found = model.test_on_batch(features, dict.fromkeys(loss, labels), return_dict=True)
     assert found["loss"] == pytest.approx(0.5 * expected["low"] + 2 * expected["high"], rel=1e-5)
 
 
 @every_loss
 def test_sample_weight_counts_or_is_refused(name):
-    """Where there is a value a query, weights are Keras's; a loss of the whole batch says that it has none."""
+    """Where there is a value a query, weights are Keras's; a loss of the whole batch refuses them."""
     labels, outputs = batch_of(name)
     weights = np.linspace(0, 2, len(labels)).astype(np.float32)
     with uncompiled():
@@ -163,13 +161,13 @@ def test_saved_model_reloads_and_trains_on(name, tmp_path):
     """Its next step is that of the original."""
     labels, outputs = batch_of(name)
     features, model = features_for(labels), model_of(outputs.shape[1])
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss=LOSSES[name](), jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss=LOSSES[name](), run_eagerly=True)
     with uncompiled():
-        model.fit(features, labels, batch_size=len(labels), verbose=0)
+        model.train_on_batch(features, labels)
         model.save(tmp_path / "model.keras")
         again = keras.models.load_model(tmp_path / "model.keras")
         for each in (model, again):
-            each.fit(features, labels, batch_size=len(labels), verbose=0)
+            each.train_on_batch(features, labels)
     assert again.loss.get_config() == model.loss.get_config()
     np.testing.assert_allclose(again(features), model(features), rtol=1e-5, atol=1e-6)
 
