@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rll_tf.losses.inputs import labels_from_keras
@@ -27,7 +28,14 @@ class BatchLoss(keras.losses.Loss):
             outputs = tf.cast(outputs, tf.float64)
         values = self.call(labels_from_keras(y_true), outputs)
         if sample_weight is not None and values.shape.rank == 0:
-            raise ValueError(f"{type(self).__name__} is one number a batch: it takes no sample_weight")
+            raise ValueError(
+                f"{type(self).__name__} takes no sample_weight: it is one number for the whole batch"
+            )
+        # Mining passes NaN over: nothing compares with it. In the logs it must show.
+        finite = tf.reduce_all(tf.math.is_finite(outputs))
+        values += tf.where(finite, tf.zeros([], values.dtype), np.nan)
+        if values.shape.rank == 0 and self.reduction not in (None, "none"):
+            values = values[None]  # Keras divides no scalar by the number of replicas
         reduced = _Values(name=self.name, reduction=self.reduction, dtype=self.dtype)
         return reduced(values, values, sample_weight=sample_weight)
 
