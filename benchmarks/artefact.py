@@ -41,7 +41,7 @@ def unit_vectors(count: int) -> np.ndarray:
 
 
 def step(run: Callable[[tf.Tensor], Any], values: tf.Tensor, part: str | int) -> Callable[[], np.ndarray]:
-    """One call, until a part of its answer is in NumPy's hands."""
+    """One call, until one of its outputs is a NumPy array."""
 
     def call() -> np.ndarray:
         return run(values)[part].numpy()

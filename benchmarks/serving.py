@@ -1,18 +1,19 @@
 """An endpoint against the artefact in a loop: `python -m benchmarks.serving [--backbone NAME] [--out DIR]`.
 
-Callers, one thread each, send one JPEG picture of 500 × 375 px a request, and the next as soon as the answer
-is there.
+Callers, one thread each, send one JPEG picture of 500 × 375 px a request, and the next as soon as the
+response is there.
 
     loop            the artefact, loaded in this process, called with one picture at a time
     loop of 32      the same with 32 pictures a call: what joining requests can gain at most
     single          what `rll serve` starts, each request run by itself; by REST and by gRPC
-    batched         the same with serving/config/batching.pbtxt: requests are joined on the server
+    batched         with --batching, which the development server ignores: the same with
+                    serving/config/batching.pbtxt, requests are joined on the server
     endpoint        instead of the last two, the server at RLL_SERVING_URL (REST) and RLL_SERVING_GRPC, as it
                     is; the loops then need RLL_SERVING_ARTEFACT, the folder of versions that it serves
 
 `rll serve` starts TensorFlow Serving where it finds it, else the development server, which is written in
 Python: its threads take turns at parsing requests, and it shares this machine's cores with the callers. The
-first line printed says which was measured.
+first line printed is the server's own name for itself.
 
 All take turns, so that what else the machine does hits all alike. Latencies are those of all turns' requests
 together; a rate is the median of the turns.
@@ -56,7 +57,7 @@ JOINED = 32
 SIZES_PX = {"convnet": 32, "inception_bn": 227}
 START_S = 120
 
-Ask = Callable[[int], object]
+Call = Callable[[int], object]
 
 
 def draw_pictures() -> list[bytes]:
@@ -73,11 +74,11 @@ def draw_pictures() -> list[bytes]:
     return files
 
 
-def drive(ask: Ask, callers: int, seconds: float) -> tuple[np.ndarray, float]:
+def drive(call: Call, callers: int, seconds: float) -> tuple[np.ndarray, float]:
     """Call from so many threads at once until the time is over, each thread at least once.
 
     Args:
-        ask: one request; takes a number that differs from call to call.
+        call: one request; takes a number that differs from call to call.
         callers: threads.
         seconds: no call begins later.
 
@@ -93,7 +94,7 @@ def drive(ask: Ask, callers: int, seconds: float) -> tuple[np.ndarray, float]:
         try:
             while not taken[caller] or (time.perf_counter() < start + seconds and not failures):
                 began = time.perf_counter()
-                ask(number)
+                call(number)
                 taken[caller].append(time.perf_counter() - began)
                 number += callers
         except BaseException as error:
@@ -113,28 +114,28 @@ def drive(ask: Ask, callers: int, seconds: float) -> tuple[np.ndarray, float]:
 
 @contextlib.contextmanager
 def rll_serve(folder: Path, *options: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """`rll serve` in a process of its own: what it says it is, and its addresses by transport."""
+    """`rll serve` in a process of its own: the line with which it starts, and its addresses by transport."""
     with contextlib.ExitStack() as probes:
         sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         rest, grpc = (each.getsockname()[1] for each in sockets)
     command = [sys.executable, "-m", "trainers.cli", "serve", str(folder)]
     ports = [f"--rest-port={rest}", f"--grpc-port={grpc}"]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([*command, *ports, *options], cwd=ROOT, stderr=said)
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([*command, *ports, *options], cwd=ROOT, stderr=log)
         try:
             addresses = {"rest": f"http://127.0.0.1:{rest}", "grpc": f"grpc://127.0.0.1:{grpc}"}
             is_ready = wait_until_ready(addresses["rest"], process)
-            said.seek(0)
+            log.seek(0)
             if not is_ready:
-                raise RuntimeError(f"the server must answer within {START_S} s; it said: {said.read()}")
-            yield said.readline().removeprefix("rll serve: ").strip(), addresses
+                raise RuntimeError(f"the server must be ready within {START_S} s; its log: {log.read()}")
+            yield log.readline().removeprefix("rll serve: ").strip(), addresses
         finally:
             process.terminate()
             process.wait()
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Whether the model's version came to answer before the time was over or the process ended."""
+    """Whether a version was available before the time was over or the process ended."""
     with EmbeddingClient(url, attempts=1) as client:
         end = time.monotonic() + START_S
         while not client.is_ready():
@@ -153,7 +154,7 @@ def make_artefact(backbone: str, to: Path) -> Path:
     return to
 
 
-Method = tuple[str, str, int, Ask]  # server, transport, callers, one request
+Method = tuple[str, str, int, Call]  # server, transport, callers, one request
 
 
 def endpoint_methods(
@@ -165,12 +166,12 @@ def endpoint_methods(
     for transport, address in addresses.items():
         client = EmbeddingClient(address, name, attempts=1, concurrency=max(CALLERS))
 
-        def ask(number: int, client: EmbeddingClient) -> object:
+        def embed(number: int, client: EmbeddingClient) -> object:
             return client.embed([pictures[number % PICTURES]])
 
         stack.enter_context(client)
         methods += [
-            (server, transport, callers, functools.partial(ask, client=client)) for callers in CALLERS
+            (server, transport, callers, functools.partial(embed, client=client)) for callers in CALLERS
         ]
     return methods
 
@@ -185,8 +186,10 @@ def loop_methods(folder: Path, pictures: list[bytes]) -> list[Method]:
     ]
 
 
-def all_methods(backbone: str, pictures: list[bytes], stack: contextlib.ExitStack) -> list[Method]:
-    """Everything that is to be measured, its servers started; says which servers they are."""
+def all_methods(
+    backbone: str, batching: bool, pictures: list[bytes], stack: contextlib.ExitStack
+) -> list[Method]:
+    """Everything that is to be measured, its servers started; prints which servers they are."""
     url, grpc = os.environ.get("RLL_SERVING_URL"), os.environ.get("RLL_SERVING_GRPC")
     if url:
         print(f"measured: the endpoint {url}", flush=True)
@@ -196,8 +199,10 @@ def all_methods(backbone: str, pictures: list[bytes], stack: contextlib.ExitStac
         return loops + endpoint_methods("endpoint", addresses, pictures, stack)
     artefact = make_artefact(backbone, Path(stack.enter_context(tempfile.TemporaryDirectory())))
     methods = loop_methods(artefact, pictures)
-    batching = f"--batching-parameters={CONFIG / 'batching.pbtxt'}"
-    for server, options in (("single", []), ("batched", [batching])):
+    servers: dict[str, list[str]] = {"single": []}
+    if batching:
+        servers["batched"] = [f"--batching-parameters={CONFIG / 'batching.pbtxt'}"]
+    for server, options in servers.items():
         what, addresses = stack.enter_context(rll_serve(artefact, *options))
         print(f"{server}: {what}", flush=True)
         methods += endpoint_methods(server, addresses, pictures, stack)
@@ -205,12 +210,12 @@ def all_methods(backbone: str, pictures: list[bytes], stack: contextlib.ExitStac
 
 
 def measure(methods: list[Method], turns: int, seconds: float) -> list[dict[str, Any]]:
-    """One row a method, in turns; every call answers `pictures` pictures."""
+    """One row a method, in turns."""
     calls: list[list[np.ndarray]] = [[] for _ in methods]
     rates: list[list[float]] = [[] for _ in methods]
     for turn in range(-1, turns):  # one to warm up
-        for index, (_, _, callers, ask) in enumerate(methods):
-            taken, rate = drive(ask, callers, seconds if turn >= 0 else seconds / 4)
+        for index, (_, _, callers, call) in enumerate(methods):
+            taken, rate = drive(call, callers, seconds if turn >= 0 else seconds / 4)
             if turn >= 0:
                 calls[index].append(taken)
                 rates[index].append(rate)
@@ -296,12 +301,14 @@ def main() -> None:
     """Measure, print one table, write it as JSON and draw it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.split("\n")[0])
     parser.add_argument("--backbone", choices=SIZES_PX, default="convnet")
+    parser.add_argument("--batching", action="store_true", help="also with requests joined on the server")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each method in each turn")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        rows = measure(all_methods(given.backbone, draw_pictures(), stack), given.turns, given.seconds)
+        methods = all_methods(given.backbone, given.batching, draw_pictures(), stack)
+        rows = measure(methods, given.turns, given.seconds)
     print_table(rows)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "serving.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""The exported artefact: how it is written, checked and asked."""
+"""The exported model: how it is written, checked, loaded, served and called."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from serving.client import SearchResult
+from serving.client import SearchResult, parse_rejection
+from serving.errors import PictureRejected
 from serving.export import METADATA_FILE
+from serving.signatures import DEFAULT, SEARCH
 
 
 class Artefact:
     """The newest version in an exported folder.
 
     Args:
-        folder: what `export` was told to write `to`, or one version in it.
+        folder: the folder that `export` wrote to, or one version in it.
 
     Raises:
         FileNotFoundError: there is no SavedModel.
@@ -48,45 +49,50 @@ class Artefact:
     def embed(self, pictures: Sequence[bytes], level: str | None = None) -> np.ndarray:
         """Embed picture files' bytes: [n, d] float32 of one level, or of all levels concatenated.
 
-        Any number of pictures: they are asked for in requests as large as the artefact answers.
+        Any number of pictures; they are run in batches as large as the artefact's limit allows.
 
         Raises:
             ValueError: there is no such level.
-            tf.errors.InvalidArgumentError: one of the pictures can't be decoded or is too large.
+            PictureRejected: one of the pictures can't be decoded or is too large.
         """
         if level is not None and level not in self.levels:
             raise ValueError(f"{self.folder} has no level {level!r}; it has: {', '.join(self.levels)}")
-        run = self._signatures[level or "serving_default"]
-        most = self.metadata.get("limits", {}).get("max_batch") or max(1, len(pictures))
-        starts = range(0, max(1, len(pictures)), most)
-        parts = (list(pictures[start : start + most]) for start in starts)
-        return np.concatenate([run(images=tf.constant(part, tf.string))["embedding"] for part in parts])
+        return np.concatenate([batch["embedding"] for batch in self._run(level or DEFAULT, pictures)])
 
     def search(self, pictures: Sequence[bytes]) -> SearchResult:
         """The nearest pictures of the gallery that is packed into the artefact, for each of these.
 
         Raises:
             ValueError: there is no gallery in it.
-            tf.errors.InvalidArgumentError: one of the pictures can't be decoded or is too large.
+            PictureRejected: one of the pictures can't be decoded or is too large.
         """
-        if "search" not in self._signatures:
+        if SEARCH not in self._signatures:
             raise ValueError(f"{self.folder} has no gallery packed into it; give --gallery FILE.npz")
-        answer = self._signatures["search"](images=tf.constant(list(pictures), tf.string))
-        columns = {name: values.numpy() for name, values in answer.items()}
+        batches = list(self._run(SEARCH, pictures))
+        columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         for name in ("paths", "class_names"):
             texts = [os.fsdecode(content) for content in columns[name].ravel()]
             columns[name] = np.array(texts, str).reshape(columns[name].shape)
         return SearchResult(**columns)
 
+    def _run(self, signature: str, pictures: Sequence[bytes]) -> Iterator[dict[str, np.ndarray]]:
+        """Run a signature batch by batch."""
+        size = self.metadata.get("limits", {}).get("max_batch") or max(1, len(pictures))
+        for first in range(0, max(1, len(pictures)), size):
+            yield self._run_batch(signature, pictures[first : first + size], first)
 
-def refusal(error: tf.errors.InvalidArgumentError) -> str:
-    """What an artefact's graph says of a request that it refuses; the decoder's words where it is theirs."""
-    message = str(error.message)
-    found = re.search(r"assertion failed: \[(.*)\]", message)
-    if found:
-        return found[1]
-    lines = [line.strip() for line in message.splitlines()]
-    return [line for line in lines if line and not line.startswith("[[")][-1]  # [[…]] names the graph's node
+    def _run_batch(self, signature: str, batch: Sequence[bytes], first: int) -> dict[str, np.ndarray]:
+        try:
+            outputs = self._signatures[signature](images=tf.constant(list(batch), tf.string))
+        except tf.errors.InvalidArgumentError as error:
+            index, reason = parse_rejection(str(error.message))
+            if index is None and len(batch) == 1:
+                index = 0
+            elif index is None:  # a decoder does not know which picture it decodes
+                for number, picture in enumerate(batch):
+                    self._run_batch(signature, [picture], first + number)
+            raise PictureRejected(None if index is None else first + index, reason) from error
+        return {name: values.numpy() for name, values in outputs.items()}
 
 
 def _newest_version(folder: Path) -> Path:

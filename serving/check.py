@@ -22,7 +22,7 @@ from serving.signatures import DEFAULT, PIXELS, SEARCH
 # float32 rounding of one graph run by two processes; a wrong preprocessing or weight is off by far more.
 TOLERANCE = 1e-5
 TIMEOUT_S = 600
-# Height, width and channels of pictures of noise; smaller where the limits want it.
+# Height, width and channels of pictures of noise; smaller where the limits are.
 _FILES = [(48, 48, 3), (31, 90, 3), (120, 77, 1)]
 _PIXELS = (2, 37, 53, 3)
 
@@ -35,34 +35,38 @@ def check(
     gallery: PackedGallery | None = None,
     gallery_level: str | None = None,
 ) -> None:
-    """Ask an artefact in a fresh process without Keras and this package, and compare with the model.
+    """Run an artefact in a fresh process without Keras and this package, and compare with the model.
 
     Both on the processor, also where there is a GPU: it would round otherwise, and one may not have memory
     for two processes.
 
     Raises:
-        RuntimeError: it fails there, or answers otherwise.
+        RuntimeError: it fails there, or its outputs differ.
     """
     rng = np.random.default_rng(0)
     most_px = math.isqrt(limits.max_pixels)
     files = []
     for height, width, channels in _FILES:
-        shape = min(height, most_px), min(width, most_px), channels
-        files.append(tf.io.encode_png(rng.integers(0, 256, shape, np.uint8)).numpy())
+        size = min(height, most_px), min(width, most_px), channels
+        files.append(tf.io.encode_png(rng.integers(0, 256, size, np.uint8)).numpy())
     count, height, width, channels = _PIXELS
-    size = min(count, limits.max_batch), min(height, most_px), min(width, most_px), channels
-    pixels = rng.integers(0, 256, size, np.uint8)
-    answers = _ask(folder, files, pixels, min(len(files), limits.max_batch))
+    shape = min(count, limits.max_batch), min(height, most_px), min(width, most_px), channels
+    pixels = rng.integers(0, 256, shape, np.uint8)
+    found = _run_in_fresh_process(folder, files, pixels, min(len(files), limits.max_batch))
 
     with tf.device("/CPU:0"):  # as the fresh process, which sees no GPU
-        wanted = _embed(model, tf.stack([preprocessing.prepare(file) for file in files]))
+        expected = _embed(model, tf.stack([preprocessing.prepare(file) for file in files]))
         fitted = preprocessing.window(preprocessing.fit(tf.constant(pixels)), preprocessing.centre)
-        wanted_of_pixels = _embed(model, preprocessing.normalise(fitted))[DEFAULT]
-        for level, embedding in wanted.items():
-            _compare(level, answers[f"{level}/embedding"], embedding)
-        _compare(PIXELS, answers[f"{PIXELS}/embedding"], wanted_of_pixels)
-        if gallery is not None:
-            _compare_search(answers, wanted[gallery_level or DEFAULT], gallery)
+        expected_of_pixels = _embed(model, preprocessing.normalise(fitted))[DEFAULT]
+    embeddings = "{} embeddings must equal the model's".format
+    for level, embedding in expected.items():
+        _compare(embeddings(level), found[f"{level}/embedding"], embedding)
+    _compare(embeddings(PIXELS), found[f"{PIXELS}/embedding"], expected_of_pixels)
+    if gallery is not None:
+        queries = expected[gallery_level or DEFAULT]
+        _, distances = nearest_neighbours(queries, gallery.top, gallery=gallery.restored())
+        # Distances alone: which of near-duplicates comes first may differ by rounding.
+        _compare("search must find the distances of exact search", found[f"{SEARCH}/distances"], distances)
 
 
 def _embed(model: keras.Model, pictures: tf.Tensor) -> dict[str, np.ndarray]:
@@ -70,41 +74,23 @@ def _embed(model: keras.Model, pictures: tf.Tensor) -> dict[str, np.ndarray]:
     return {**levels, DEFAULT: concatenate_levels(levels)}
 
 
-def _ask(folder: Path, files: list[bytes], pixels: np.ndarray, batch: int) -> Mapping[str, np.ndarray]:
+def _run_in_fresh_process(
+    folder: Path, files: list[bytes], pixels: np.ndarray, batch: int
+) -> Mapping[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as scratch:
-        request, answer = Path(scratch, "request.npz"), Path(scratch, "answer.npz")
-        everything = np.frombuffer(b"".join(files), np.uint8)
-        lengths = [len(file) for file in files]
-        np.savez(request, bytes=everything, lengths=lengths, pixels=pixels, batch=batch)
+        request, response = Path(scratch, "request.npz"), Path(scratch, "response.npz")
+        content = np.frombuffer(b"".join(files), np.uint8)
+        np.savez(request, bytes=content, lengths=[len(file) for file in files], pixels=pixels, batch=batch)
         script = Path(__file__).with_name("fresh_process.py")
-        process = subprocess.run(
-            [sys.executable, "-I", script, folder, request, answer],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        command = [sys.executable, "-I", *map(str, (script, folder, request, response))]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         if process.returncode != 0:
             raise RuntimeError(f"the artefact failed in a fresh process: {process.stderr.strip()[-2000:]}")
-        with np.load(answer) as answers:
-            return dict(answers)
+        with np.load(response) as arrays:
+            return dict(arrays)
 
 
-def _compare(name: str, found: np.ndarray, wanted: np.ndarray) -> None:
-    difference = float(np.max(np.abs(found - wanted)))
+def _compare(rule: str, found: np.ndarray, expected: np.ndarray) -> None:
+    difference = float(np.max(np.abs(found - expected)))
     if not difference <= TOLERANCE:
-        raise RuntimeError(
-            f"the artefact's {name} embeddings must equal the model's to {TOLERANCE}; "
-            f"the largest difference is {difference}"
-        )
-
-
-def _compare_search(answers: Mapping[str, np.ndarray], queries: np.ndarray, gallery: PackedGallery) -> None:
-    """The distances of exact search; which of near-duplicates comes first may differ by rounding."""
-    _, wanted = nearest_neighbours(queries, gallery.top, gallery=gallery.restored())
-    difference = float(np.max(np.abs(answers[f"{SEARCH}/distances"] - wanted)))
-    if not difference <= TOLERANCE:
-        raise RuntimeError(
-            f"the artefact's search must find the distances of exact search to {TOLERANCE}; "
-            f"the largest difference is {difference}"
-        )
+        raise RuntimeError(f"the artefact's {rule} to {TOLERANCE}; the largest difference is {difference}")

@@ -6,11 +6,11 @@
         embeddings = client.embed([picture_bytes, other_bytes])  # [2, d] float32
 
 This file stands alone: it needs numpy and urllib3, neither TensorFlow nor the rest of this project, and may
-be copied. It asks TensorFlow Serving, or whatever speaks its REST API.
+be copied. It calls TensorFlow Serving, or any server with its REST API.
 
 gRPC (`grpc://host:8500`) is an extra, `pip install rll_tf[serving]`, imported only when such an address is
 given. It uses the official stubs, and their package, `tensorflow-serving-api`, needs TensorFlow's message
-modules, hence TensorFlow: a client that must stay small asks by REST.
+modules, hence TensorFlow: a client that must stay small uses REST.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import itertools
 import json
 import math
 import random
+import re
 import time
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,23 +39,20 @@ __all__ = ["DeadlineError", "EmbeddingClient", "EndpointError", "PictureError", 
            "SearchResult", "UnavailableError"]  # fmt: skip
 
 DEFAULT_SIGNATURE = "serving_default"
-# gRPC stops at 4 MB unless told otherwise; a batch of photographs has more.
+# gRPC's default limit is 4 MB; a batch of photographs has more.
 GRPC_MESSAGE_BYTES = 2**28
 # What fits into such a message in base64, with room for the rest: a BMP of 64 million pixels does.
 PICTURE_BYTES = GRPC_MESSAGE_BYTES * 3 // 4 - 2**16
 BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
-# What a server or a proxy before it says when it can't answer now but may soon.
-RETRIED_STATUSES = frozenset({502, 503})
-RETRIED_CODES = frozenset({"UNAVAILABLE"})
-# When it ran out of its own time: asked again at once, it would only have more to do.
-LATE_STATUSES = frozenset({504})
-LATE_CODES = frozenset({"DEADLINE_EXCEEDED"})
-CLIENT_ERRORS = range(400, 500)
-CLIENT_CODES = frozenset({
-    "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED",
-    "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED",
-})  # fmt: skip
-# How much is shown of what is no answer.
+# HTTP's statuses and gRPC's codes. Of a server, or a proxy before it, that may respond soon:
+RETRIED = {502, 503, "UNAVAILABLE"}
+# Of one that ran out of its own time: the same request at once would only give it more to do.
+LATE = {504, "DEADLINE_EXCEEDED"}
+REJECTED = {
+    *range(400, 500), "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE",
+    "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED",
+}  # fmt: skip
+# How much is shown of a response that is none.
 SHOWN_CHARACTERS = 200
 _CHUNK_BYTES = 2**16
 # Output -> the kinds that NumPy may read it as; JSON writes 1.0 and 1 alike.
@@ -65,38 +62,71 @@ _KINDS = {
 
 T = TypeVar("T")
 R = TypeVar("R")
+# The first picture's index, and the inputs by name.
+_Batch = tuple[int, Mapping[str, Any]]
 
 
 class EndpointError(OSError):
-    """The endpoint did not give what it was asked for.
+    """A request to the endpoint failed.
 
     Attributes:
         endpoint: its address.
-        message: what it said, or what went wrong on the way to it.
-        status: the HTTP status or the name of gRPC's code; None where no answer came.
+        message: the endpoint's own words, or what went wrong on the way to it.
+        status: the HTTP status or the name of gRPC's code; None where there was no response.
     """
 
     def __init__(self, endpoint: str, message: str, status: int | str | None = None) -> None:
         super().__init__(f"{endpoint}: {message}" + ("" if status is None else f" (status {status})"))
-        self.endpoint = endpoint
-        self.message = message
-        self.status = status
+        self.endpoint, self.message, self.status = endpoint, message, status
 
 
 class RequestError(EndpointError):
-    """The endpoint refused the request (4xx, INVALID_ARGUMENT): asked again, it would refuse again."""
+    """The endpoint rejects the request (4xx, INVALID_ARGUMENT), and would reject it again.
+
+    Attributes:
+        index: of the picture that the model rejects, in what was passed in; None where the endpoint names
+            none. A server that joins requests of several clients may name another client's picture.
+        reason: what must hold, and what was received, without the index.
+    """
+
+    def __init__(self, endpoint: str, message: str, status: int | str | None = None) -> None:
+        super().__init__(endpoint, message, status)
+        self.index, self.reason = parse_rejection(message)
 
 
 class UnavailableError(EndpointError):
-    """The endpoint can't be reached or can't answer now, after every retry."""
+    """The endpoint can't be reached or can't respond now, after every retry."""
 
 
 class DeadlineError(EndpointError, TimeoutError):
-    """No answer came in time; the request is not sent again, as the endpoint may still be busy with it."""
+    """No response came in time; the request is not sent again, as the endpoint may still be busy with it."""
 
 
 class PictureError(ValueError):
-    """A picture is empty or larger than a request may be, and was not sent."""
+    """A picture is empty or larger than a request may be, and was not sent.
+
+    Attributes:
+        index: the picture's, in what was passed in.
+        reason: what must hold, and what was received.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"picture {index} {reason}")
+        self.index, self.reason = index, reason
+
+
+def parse_rejection(message: str) -> tuple[int | None, str]:
+    """The index of the picture that an exported model rejects, and the reason, from TensorFlow's message.
+
+    The model's own checks name the picture, "assertion failed: [images[3] must …]", as `serving/guard.py`
+    writes it. A decoder does not: the index is None, and the reason is its last line.
+    """
+    assertion = re.search(r"assertion failed: \[(.*)\]", message)
+    lines = [line.strip() for line in message.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("[[")]  # [[…]] names the graph's node
+    reason = assertion[1] if assertion else (lines or [message])[-1]
+    picture = re.fullmatch(r"images\[(\d+)\] (.*)", reason, re.DOTALL)
+    return (int(picture[1]), picture[2]) if picture else (None, reason)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,18 +149,18 @@ class SearchResult:
 
 
 class EmbeddingClient:
-    """Asks one model of one endpoint; may be shared between threads, and closes as a context manager.
+    """A client of one model of one endpoint; may be shared between threads, and is a context manager.
 
-    Pictures go in batches, several at a time, and answers come in the pictures' order. A request that fails
-    on the way (refused or broken connection, 502, 503, UNAVAILABLE) is sent again after a growing, random
-    pause, unless its deadline would pass. That is safe, since predict is idempotent: it changes nothing on
-    the server, and asked twice it answers the same. What the server refuses (4xx), what it has no answer to
-    in time, and what is no answer (a proxy's page, half a document) is not asked again.
+    Pictures go in batches, several at a time, and embeddings come in the pictures' order. A request that
+    fails on the way (refused or broken connection, 502, 503, UNAVAILABLE) is sent again after a growing,
+    random pause, unless its deadline would pass. That is safe, since predict is idempotent: it changes
+    nothing on the server. What the server rejects (4xx), does not do in time, or sends malformed (a proxy's
+    page, half a document) is not tried again.
 
     Args:
         url: `http://host:8501`, `https://…` (a path before `/v1` is kept), `grpc://host:8500` or `grpcs://…`.
-        model_name: what the server calls the model.
-        version: ask this version; None for whichever the server deems current.
+        model_name: the model's name on the server.
+        version: use this version; None for the server's current one.
         batch_size: most pictures in a request.
         batch_bytes: most bytes of pictures in a request; a larger one is sent alone, up to 201 MB.
         concurrency: most requests under way.
@@ -141,7 +171,7 @@ class EmbeddingClient:
 
     Raises:
         ValueError: an argument is out of its range.
-        ImportError: the address asks for gRPC, and the extra is not installed.
+        ImportError: the address is gRPC's, and the extra is not installed.
     """
 
     def __init__(
@@ -173,8 +203,8 @@ class EmbeddingClient:
         self.url, self.model_name, self.version = url, model_name, version
         self._batch_size, self._batch_bytes, self._concurrency = batch_size, batch_bytes, concurrency
         self._deadline_s, self._attempt_s, self._attempts = deadline_s, attempt_deadline_s, attempts
-        transport = _Rest if parts.scheme.startswith("http") else _Grpc
-        self._transport: _Transport = transport(url, model_name, version, dict(headers or {}), concurrency)
+        transport: type[_Rest] | type[_Grpc] = _Rest if parts.scheme.startswith("http") else _Grpc
+        self._transport = transport(url, model_name, version, dict(headers or {}), concurrency)
         self._pool = concurrent.futures.ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
@@ -187,10 +217,10 @@ class EmbeddingClient:
         Raises:
             ValueError: there are no pictures.
             PictureError: one is empty or too large for a request.
-            TypeError: one is no bytes.
-            RequestError: the endpoint refuses a picture, or has no such level.
+            TypeError: one is not bytes.
+            RequestError: the endpoint rejects a picture, or has no such level.
             UnavailableError, DeadlineError: see the classes.
-            EndpointError: the answer is none.
+            EndpointError: the response is malformed.
         """
         return self._embeddings(level or DEFAULT_SIGNATURE, self._picture_batches(pictures))
 
@@ -198,7 +228,7 @@ class EmbeddingClient:
         """Embed decoded pictures, [n, h, w, 3] uint8 RGB of the size that the model takes: [n, d] float32.
 
         Raises:
-            ValueError: the array is none of that.
+            ValueError: the array has another shape or dtype.
             RequestError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or not len(pixels):
@@ -207,40 +237,38 @@ class EmbeddingClient:
                 f"got {list(pixels.shape)} {pixels.dtype}"
             )
         rows = max(1, min(self._batch_size, self._batch_bytes // pixels[0].nbytes))
-        batches = (pixels[first : first + rows] for first in range(0, len(pixels), rows))
-        return self._embeddings("pixels", ({"pixels": batch} for batch in batches))
+        starts = range(0, len(pixels), rows)
+        return self._embeddings(
+            "pixels", ((first, {"pixels": pixels[first : first + rows]}) for first in starts)
+        )
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """The nearest pictures of the model's own gallery, for each of these.
 
         Raises:
-            RequestError: the model has no gallery, or refuses a picture.
+            RequestError: the model has no gallery, or rejects a picture.
             ValueError, TypeError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
         """
         names = [field.name for field in dataclasses.fields(SearchResult)]
         batches = self._predictions("search", self._picture_batches(pictures), names)
         columns = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
-        return SearchResult(
-            columns["ids"].astype(np.int64),
-            columns["labels"].astype(np.int64),
-            columns["distances"].astype(np.float32),
-            columns["paths"],
-            columns["class_names"],
-        )
+        for name, dtype in (("ids", np.int64), ("labels", np.int64), ("distances", np.float32)):
+            columns[name] = columns[name].astype(dtype)
+        return SearchResult(**columns)
 
     def status(self) -> dict[int, tuple[str, str]]:
         """Version -> its state (`AVAILABLE`, `LOADING`, `END`…) and the message of what went wrong, if so."""
         return self._retried(self._transport.status, self._deadline())
 
     def is_ready(self) -> bool:
-        """Whether a version answers; False also where the endpoint can't be reached."""
+        """Whether a version is available; False also where the endpoint can't be reached."""
         try:
             return any(state == "AVAILABLE" for state, _ in self.status().values())
         except EndpointError:
             return False
 
     def metadata(self) -> dict[str, Any]:
-        """The signatures, as TensorFlow Serving's REST API tells them: name -> inputs, outputs, method."""
+        """The signatures, in the form of TensorFlow Serving's REST API: name -> inputs, outputs, method."""
         return self._retried(self._transport.metadata, self._deadline())
 
     def close(self) -> None:
@@ -251,58 +279,52 @@ class EmbeddingClient:
     def __enter__(self) -> EmbeddingClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _embeddings(self, signature: str, batches: Iterable[Mapping[str, Any]]) -> np.ndarray:
-        answers = self._predictions(signature, batches, ["embedding"])
-        return np.concatenate([answer["embedding"] for answer in answers]).astype(np.float32)
+    def _embeddings(self, signature: str, batches: Iterable[_Batch]) -> np.ndarray:
+        outputs = self._predictions(signature, batches, ["embedding"])
+        return np.concatenate([batch["embedding"] for batch in outputs]).astype(np.float32)
 
-    def _picture_batches(self, pictures: Iterable[bytes]) -> Iterator[dict[str, list[bytes]]]:
+    def _picture_batches(self, pictures: Iterable[bytes]) -> Iterator[_Batch]:
         """Batches within both limits, in order; a picture above `batch_bytes` is a batch by itself."""
         if isinstance(pictures, bytes | str):
             raise TypeError("pictures must be a sequence of files' bytes; got a single one")
         batch: list[bytes] = []
-        size = 0
-        for number, picture in enumerate(pictures):
-            if not isinstance(picture, bytes):
-                raise TypeError(f"picture {number} must be bytes; got {type(picture).__name__}")
-            if not picture:
-                raise PictureError(f"picture {number} must have at least 1 byte; it has none")
-            if len(picture) > PICTURE_BYTES:
-                raise PictureError(
-                    f"picture {number} must have at most {PICTURE_BYTES} bytes; it has {len(picture)}"
-                )
+        first = size = 0
+        for index, picture in enumerate(pictures):
+            _check_picture(index, picture)
             if batch and (len(batch) == self._batch_size or size + len(picture) > self._batch_bytes):
-                yield {"images": batch}
-                batch, size = [], 0
+                yield first, {"images": batch}
+                batch, first, size = [], index, 0
             batch.append(picture)
             size += len(picture)
         if not batch:
             raise ValueError("there must be at least 1 picture; got none")
-        yield {"images": batch}
+        yield first, {"images": batch}
 
     def _predictions(
-        self, signature: str, batches: Iterable[Mapping[str, Any]], names: list[str]
+        self, signature: str, batches: Iterable[_Batch], names: list[str]
     ) -> list[dict[str, np.ndarray]]:
         deadline = self._deadline()
 
-        def ask(inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        def predict(batch: _Batch) -> dict[str, np.ndarray]:
+            first, inputs = batch
             (rows,) = {len(value) for value in inputs.values()}
 
             def attempt(seconds: float) -> dict[str, np.ndarray]:
-                answer = self._transport.predict(signature, inputs, names, seconds)
-                _check_answer(answer, names, rows)
-                return answer
+                outputs = self._transport.predict(signature, inputs, names, seconds)
+                _check_outputs(outputs, names, rows)
+                return outputs
 
-            return self._retried(attempt, deadline)
+            try:
+                return self._retried(attempt, deadline)
+            except RequestError as error:
+                if error.index is not None:  # beyond the request's own pictures it is another client's
+                    error.index = first + error.index if error.index < rows else None
+                raise
 
-        return list(self._in_order(ask, iter(batches), deadline))
+        return list(self._in_order(predict, iter(batches), deadline))
 
     def _in_order(self, call: Callable[[T], R], values: Iterator[T], deadline: float) -> Iterator[R]:
         """The calls' results in the values' order; never more than `concurrency` values are under way."""
@@ -341,34 +363,22 @@ class EmbeddingClient:
                 pause_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2**number))
                 if number == self._attempts or time.monotonic() + pause_s >= deadline:
                     raise
-            except _AnswerError as error:
+            except _MalformedError as error:
                 raise EndpointError(self.url, str(error)) from error
             time.sleep(pause_s)
         raise AssertionError("unreachable")
 
     def _late(self) -> DeadlineError:
-        return DeadlineError(self.url, f"no answer within {self._deadline_s} s")
+        return DeadlineError(self.url, f"no response within {self._deadline_s} s")
 
 
-class _AnswerError(ValueError):
-    """An answer that is not what was asked for."""
-
-
-class _Transport(Protocol):
-    """One attempt at one call; the last argument is the seconds it may take."""
-
-    def predict(
-        self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
-    ) -> dict[str, np.ndarray]: ...
-
-    def status(self, seconds: float) -> dict[int, tuple[str, str]]: ...
-
-    def metadata(self, seconds: float) -> dict[str, Any]: ...
-
-    def close(self) -> None: ...
+class _MalformedError(ValueError):
+    """A response that is not what TensorFlow Serving sends."""
 
 
 class _Rest:
+    """Attempts by REST; each method's last argument is the seconds it may take."""
+
     def __init__(
         self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
     ) -> None:
@@ -385,33 +395,33 @@ class _Rest:
     ) -> dict[str, np.ndarray]:
         columns = {name: _json_column(value) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode("ascii")
-        answer = self._call("POST", ":predict", body, seconds)
-        if not isinstance(answer, dict) or "outputs" not in answer:
-            raise _AnswerError(f"the answer must hold 'outputs'; got {str(answer)[:SHOWN_CHARACTERS]}")
-        outputs = answer["outputs"]
+        response = self._call("POST", ":predict", body, seconds)
+        if not isinstance(response, dict) or "outputs" not in response:
+            raise _MalformedError(f"the response must hold 'outputs'; got {str(response)[:SHOWN_CHARACTERS]}")
+        outputs = response["outputs"]
         # A single output comes without its name.
         columns = outputs if isinstance(outputs, dict) else {names[0]: outputs}
         try:
             return {name: np.array(columns[name]) for name in names if name in columns}
         except ValueError as error:
-            raise _AnswerError(f"the answer's rows must be equally long: {error}") from error
+            raise _MalformedError(f"the response's rows must be equally long: {error}") from error
 
     def status(self, seconds: float) -> dict[int, tuple[str, str]]:
-        answer = self._call("GET", "", None, seconds)
+        response = self._call("GET", "", None, seconds)
         try:
             return {
                 int(row["version"]): (str(row["state"]), str(row["status"]["error_message"]))
-                for row in answer["model_version_status"]
+                for row in response["model_version_status"]
             }
         except (KeyError, TypeError, ValueError) as error:
-            raise _AnswerError(f"no status of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
+            raise _MalformedError(f"no status of a model: {str(response)[:SHOWN_CHARACTERS]}") from error
 
     def metadata(self, seconds: float) -> dict[str, Any]:
-        answer = self._call("GET", "/metadata", None, seconds)
+        response = self._call("GET", "/metadata", None, seconds)
         try:
-            return dict(answer["metadata"]["signature_def"]["signature_def"])
+            return dict(response["metadata"]["signature_def"]["signature_def"])
         except (KeyError, TypeError, ValueError) as error:
-            raise _AnswerError(f"no metadata of a model: {str(answer)[:SHOWN_CHARACTERS]}") from error
+            raise _MalformedError(f"no metadata of a model: {str(response)[:SHOWN_CHARACTERS]}") from error
 
     def close(self) -> None:
         self._pool.close()
@@ -420,25 +430,21 @@ class _Rest:
         status, content = self._exchange(method, self._model + suffix, body, seconds)
         try:
             # Strings that are not UTF-8, such as some files' names, come as Python's own file names do.
-            answer = json.loads(content.decode("utf-8", "surrogateescape"))
+            response = json.loads(content.decode("utf-8", "surrogateescape"))
         except ValueError:
-            answer = None
-        if status == 200 and answer is not None:
-            return answer
-        message = answer.get("error") if isinstance(answer, dict) else None
+            response = None
+        if status == 200 and response is not None:
+            return response
+        message = response.get("error") if isinstance(response, dict) else None
         if not message:
             shown = content[:SHOWN_CHARACTERS].decode("utf-8", "replace")
-            message = f"the answer to {self._model}{suffix} must be JSON; got {shown!r}"
-        if status in RETRIED_STATUSES:
-            raise UnavailableError(self._url, str(message), status)
-        if status in LATE_STATUSES:
-            raise DeadlineError(self._url, str(message), status)
-        raise (RequestError if status in CLIENT_ERRORS else EndpointError)(self._url, str(message), status)
+            message = f"the response to {self._model}{suffix} must be JSON; got {shown!r}"
+        raise _error(self._url, str(message), status)
 
     def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
-        """One request and its whole answer, which ends in time even if it trickles in."""
+        """One request and its whole response, which ends in time even if it trickles in."""
         end = time.monotonic() + seconds
-        late = f"no whole answer within {seconds:.3g} s"
+        late = f"no whole response within {seconds:.3g} s"
         try:
             response = self._pool.request(
                 method,
@@ -457,7 +463,7 @@ class _Rest:
                     if time.monotonic() > end:
                         raise DeadlineError(self._url, late)
             except BaseException:
-                response.close()  # what is left of the answer must not be taken for the next one's
+                response.close()  # what is left of the response must not be taken for the next one's
                 raise
             response.release_conn()
         except urllib3.exceptions.NewConnectionError as error:
@@ -470,6 +476,8 @@ class _Rest:
 
 
 class _Grpc:
+    """The same by gRPC."""
+
     def __init__(
         self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
     ) -> None:
@@ -490,7 +498,7 @@ class _Grpc:
             ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
             ("grpc.enable_retries", 0),  # the client's own rule retries, within its deadlines
-            # A channel that failed refuses calls at once until it has tried again: let it try soon.
+            # A channel that failed rejects calls at once until it has tried again: let it try soon.
             ("grpc.initial_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
             ("grpc.min_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
             ("grpc.max_reconnect_backoff_ms", int(1000 * LONGEST_BACKOFF_S)),
@@ -550,32 +558,42 @@ class _Grpc:
         try:
             return method(request, timeout=seconds, metadata=self._headers)
         except self._error as error:
-            code, message = error.code().name, error.details() or "no answer"
-            if code in LATE_CODES:
-                raise DeadlineError(self._url, message, code) from error
-            if code in RETRIED_CODES:
-                raise UnavailableError(self._url, message, code) from error
-            kind = RequestError if code in CLIENT_CODES else EndpointError
-            raise kind(self._url, message, code) from error
+            raise _error(self._url, error.details() or "no response", error.code().name) from error
+
+
+def _error(url: str, message: str, status: int | str) -> EndpointError:
+    for kind, statuses in ((UnavailableError, RETRIED), (DeadlineError, LATE), (RequestError, REJECTED)):
+        if status in statuses:
+            return kind(url, message, status)
+    return EndpointError(url, message, status)
 
 
 def _left_s(deadline: float) -> float | None:
     return None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
 
 
-def _check_answer(answer: Mapping[str, np.ndarray], names: list[str], rows: int) -> None:
-    missing = [name for name in names if name not in answer]
+def _check_picture(index: int, picture: bytes) -> None:
+    if not isinstance(picture, bytes):
+        raise TypeError(f"picture {index} must be bytes; got {type(picture).__name__}")
+    if not picture:
+        raise PictureError(index, "must have at least 1 byte; it has none")
+    if len(picture) > PICTURE_BYTES:
+        raise PictureError(index, f"must have at most {PICTURE_BYTES} bytes; it has {len(picture)}")
+
+
+def _check_outputs(outputs: Mapping[str, np.ndarray], names: list[str], rows: int) -> None:
+    missing = [name for name in names if name not in outputs]
     if missing:
-        raise _AnswerError(f"the answer must hold {', '.join(names)}; {', '.join(missing)} is missing")
+        raise _MalformedError(f"the response must hold {', '.join(names)}; {', '.join(missing)} is missing")
     for name in names:
-        value = answer[name]
+        value = outputs[name]
         if value.ndim != 2 or len(value) != rows:
-            raise _AnswerError(
+            raise _MalformedError(
                 f"{name} must have {rows} rows, one a picture; its shape is {list(value.shape)}"
             )
         if value.dtype.kind not in _KINDS[name]:
             kind = "strings" if _KINDS[name] == "U" else "numbers"
-            raise _AnswerError(f"{name} must hold {kind}; it holds {value.dtype}")
+            raise _MalformedError(f"{name} must hold {kind}; it holds {value.dtype}")
 
 
 def _json_column(value: Any) -> Any:
@@ -600,7 +618,7 @@ def _read_tensor(tensor: Any) -> np.ndarray:
     """The array of a float32, int64 or string TensorProto, whichever of its two forms the server chose."""
     dtypes = {1: ("float_val", np.float32), 9: ("int64_val", np.int64), 7: ("string_val", object)}
     if tensor.dtype not in dtypes:
-        raise _AnswerError(f"an answer must be float32, int64 or strings; got dtype {tensor.dtype}")
+        raise _MalformedError(f"a response must be float32, int64 or strings; got dtype {tensor.dtype}")
     field, dtype = dtypes[tensor.dtype]
     shape = [dimension.size for dimension in tensor.tensor_shape.dim]
     if tensor.tensor_content and dtype is not object:
@@ -614,4 +632,4 @@ def _read_tensor(tensor: Any) -> np.ndarray:
     try:
         return values.reshape(shape)
     except ValueError as error:
-        raise _AnswerError(f"an answer's tensor must be whole: {error}") from error
+        raise _MalformedError(f"a response's tensor must be whole: {error}") from error

@@ -40,7 +40,7 @@ def export(
 
     Its signatures are those of `serving.signatures.signatures`: `serving_default`, one of each level's name,
     `pixels`, and `search` where a gallery is given. Decoding, resizing and normalisation are inside the
-    graph, as is the refusal of what is no picture or too large. A warm-up request for each signature lies
+    graph, as are the checks for what is no picture or too large. A warm-up request for each signature lies
     where the server reads it.
 
     The artefact is written under a temporary name, loaded in a fresh process that does not have this
@@ -53,7 +53,7 @@ def export(
         to: the folder of versions, made if need be. It and the version are readable by all.
         metadata: kept with the artefact, in `assets.extra/rll_tf.json`, beside `levels`, `preprocessing`,
             `limits` and `signatures`.
-        limits: the largest request that is answered.
+        limits: the largest request that is accepted.
         gallery: what `search` searches.
         gallery_level: the level that its vectors are embeddings of; None for all concatenated.
 
@@ -61,7 +61,7 @@ def export(
         The folder of the new version.
 
     Raises:
-        RuntimeError: the artefact does not load in a fresh process, or answers otherwise than the model.
+        RuntimeError: the artefact does not load in a fresh process, or its outputs differ from the model's.
         OSError: the folder can't be written.
     """
     limits = Limits() if limits is None else limits
@@ -88,11 +88,11 @@ def export(
 def _writing(to: Path) -> Iterator[None]:
     try:
         yield
-    except tf.errors.OpError as error:  # TensorFlow's own word for a full disk
+    except tf.errors.OpError as error:  # TensorFlow's own error for a full disk
         reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]$", "", error.message)  # without the graph's node
         raise OSError(f"{to} can't be written: {reason}") from error
     except OSError as error:
-        if error.filename is None:  # an error of a write says only what happened, not where
+        if error.filename is None:  # an error of a write names no file
             error.filename = str(to)
         raise
 
@@ -121,8 +121,8 @@ def _write(
     preprocessing: Preprocessing,
     folder: Path,
     limits: Limits,
-    gallery: PackedGallery | None = None,
-    gallery_level: str | None = None,
+    gallery: PackedGallery | None,
+    gallery_level: str | None,
 ) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)

@@ -1,11 +1,11 @@
-"""Run by path, not imported: answers from an artefact with TensorFlow alone, as the C++ server does.
+"""Run by path, not imported: an artefact's outputs with TensorFlow alone, loaded as the C++ server does.
 
-    python -I fresh_process.py FOLDER REQUEST.npz ANSWER.npz
+    python -I fresh_process.py FOLDER REQUEST.npz RESPONSE.npz
 
 On the processor alone: the graph is loaded with the tag `serve`, and the tensors that a signature names are
 fed and fetched by name. REQUEST.npz holds `bytes`, all pictures' bytes one after the other as uint8,
-`lengths`, and `pixels` [B, h, w, 3] uint8; `batch` of the pictures are asked for at a time. ANSWER.npz gets
-one array an output, as SIGNATURE/OUTPUT.
+`lengths`, and `pixels` [B, h, w, 3] uint8; pictures go `batch` at a time. RESPONSE.npz gets one array an
+output, as SIGNATURE/OUTPUT.
 """
 
 import os
@@ -21,13 +21,13 @@ for module in ("keras", "rll_tf", "serving"):
     sys.modules[module] = None  # type: ignore[assignment]
 import tensorflow as tf  # noqa: E402
 
-folder, request, answer = sys.argv[1:]
+folder, request, response = sys.argv[1:]
 with np.load(request) as arrays:
     ends = np.cumsum(arrays["lengths"])
-    everything = arrays["bytes"].tobytes()
+    content = arrays["bytes"].tobytes()
     pixels, batch = arrays["pixels"], int(arrays["batch"])
-pictures = [everything[first:end] for first, end in zip([0, *ends[:-1]], ends, strict=True)]
-answers = {}
+pictures = [content[first:end] for first, end in zip([0, *ends[:-1]], ends, strict=True)]
+outputs = {}
 with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder)
     for name, signature in meta_graph.signature_def.items():
@@ -35,13 +35,12 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             continue
         (key,) = signature.inputs
         values = pixels if key == "pixels" else np.array(pictures, object)
-        outputs = {output: tensor.name for output, tensor in signature.outputs.items()}
+        fetches = {f"{name}/{output}": tensor.name for output, tensor in signature.outputs.items()}
         parts = [
-            session.run(outputs, {signature.inputs[key].name: values[first : first + batch]})
+            session.run(fetches, {signature.inputs[key].name: values[first : first + batch]})
             for first in range(0, len(values), batch)
         ]
-        for output in outputs:
-            answers[f"{name}/{output}"] = np.concatenate([part[output] for part in parts])
-np.savez(
-    answer, **{name: part.astype("S") if part.dtype == object else part for name, part in answers.items()}
-)
+        for output in fetches:
+            joined = np.concatenate([part[output] for part in parts])
+            outputs[output] = joined.astype("S") if joined.dtype == object else joined
+np.savez(response, **outputs)

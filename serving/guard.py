@@ -1,6 +1,7 @@
-"""What an artefact refuses, in the graph and before memory is spent.
+"""What an artefact rejects, in the graph and before memory is spent.
 
-TensorFlow Serving answers INVALID_ARGUMENT (400 over REST) with the message.
+TensorFlow Serving's response is INVALID_ARGUMENT (400 by REST) with the message. A message about one picture
+begins with `images[INDEX] `; `serving.client.parse_rejection` reads it.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ import tensorflow as tf
 
 from rll_tf.data import header_pixels
 
-# How many of a refused picture's first bytes the message shows.
+# How many of a rejected picture's first bytes the message shows.
 _SHOWN_BYTES = 8
 _HEX = [f" {value:02x}" for value in range(256)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The largest request that an artefact answers.
+    """The largest request that an artefact accepts.
 
     The first of resizing's two passes gives resize_px × w pixels, so a thin picture takes more memory than
-    its own pixels do: no side may be longer than `longest_side` tells.
+    its own pixels do: no side may be longer than `longest_side`.
 
     Args:
-        max_pixels: of one picture, as its header claims them.
-        max_batch: pictures in one request; with batching on the server's side, in what it puts together.
+        max_pixels: of one picture, by its header.
+        max_batch: pictures in one request; with batching on the server's side, in the joined batch.
     """
 
     max_pixels: int = 64_000_000
@@ -53,9 +54,9 @@ class Limits:
         )
 
     def check_encoded(self, encoded: tf.Tensor, index: tf.Tensor, resize_px: int) -> tf.Tensor:
-        """A picture file's bytes [] as they are, if they look like one and claim a size within the limits.
+        """A picture file's bytes [] as they are, if they look like one and its size is within the limits.
 
-        Only looks at what headers and endings tell; what is damaged within, the decoder refuses.
+        Only headers and endings are read; what is damaged within, the decoder rejects.
 
         Args:
             encoded: the bytes.
@@ -65,36 +66,24 @@ class Limits:
         claim, claimed_side, is_whole = header_pixels(encoded)
         longest = self.longest_side(resize_px)
 
-        def what_it_is() -> list[str | tf.Tensor]:
-            start = tf.io.decode_raw(tf.strings.substr(encoded, 0, _SHOWN_BYTES), tf.uint8)
-            shown = tf.strings.reduce_join(tf.gather(tf.constant(_HEX), tf.cast(start, tf.int32)))
+        def too_many(most: int, what: str, found: tf.Tensor) -> list[str | tf.Tensor]:
+            return ["images[", index, f"] must have at most {most} {what}; by its header it has ", found]
+
+        def no_picture() -> list[str | tf.Tensor]:
+            first = tf.io.decode_raw(tf.strings.substr(encoded, 0, _SHOWN_BYTES), tf.uint8)
+            shown = tf.strings.reduce_join(tf.gather(tf.constant(_HEX), tf.cast(first, tf.int32)))
             size = tf.strings.length(encoded)
             begin = tf.cond(size > 0, lambda: tf.strings.join([" that begin with", shown]), lambda: "")
-            return [
-                "images[",
-                index,
-                "] must be a whole JPEG, PNG, GIF, BMP or still WebP file; got ",
-                size,
-                " bytes",
-                begin,
-            ]
+            kinds = "JPEG, PNG, GIF, BMP or still WebP"
+            return ["images[", index, f"] must be a whole {kinds} file; got ", size, " bytes", begin]
 
-        encoded = _require(
-            claim <= self.max_pixels,
-            encoded,
-            lambda: [
-                "images[", index, f"] must have at most {self.max_pixels} pixels; its header claims ", claim
-            ],
-        )  # fmt: skip
-        encoded = _require(
-            claimed_side <= longest,
-            encoded,
-            lambda: [
-                "images[", index, f"] must have at most {longest} pixels along a side; its header claims ",
-                claimed_side,
-            ],
-        )  # fmt: skip
-        return _require((claim > 0) & is_whole, encoded, what_it_is)
+        for is_within, message in [
+            (claim <= self.max_pixels, lambda: too_many(self.max_pixels, "pixels", claim)),
+            (claimed_side <= longest, lambda: too_many(longest, "pixels along a side", claimed_side)),
+            ((claim > 0) & is_whole, no_picture),
+        ]:
+            encoded = _require(is_within, encoded, message)
+        return encoded
 
     def check_pixels(self, pixels: tf.Tensor, resize_px: int) -> tf.Tensor:
         """[B, h, w, 3] as they are, if B is 1 to `max_batch`, h·w 1 to `max_pixels`, and no side too long.
@@ -129,14 +118,14 @@ class Limits:
 
 
 def _require(holds: tf.Tensor, value: tf.Tensor, message: Callable[[], list[str | tf.Tensor]]) -> tf.Tensor:
-    """`value`, or an error with the message's parts, which are put together only where it is needed."""
+    """`value`, or an error with the message's parts, which are joined only where it is raised."""
 
-    def refuse() -> tf.Tensor:
+    def reject() -> tf.Tensor:
         parts = [part if isinstance(part, str) else _text(part) for part in message()]
         with tf.control_dependencies([tf.debugging.Assert(False, [tf.strings.join(parts)])]):
             return tf.identity(value)
 
-    return tf.cond(holds, lambda: tf.identity(value), refuse)
+    return tf.cond(holds, lambda: tf.identity(value), reject)
 
 
 def _text(value: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""A gallery in fewer bits, and what that costs."""
+"""A gallery in fewer bits, and what accuracy that costs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def accuracy_lost(
 ) -> dict[str, float] | None:
     """What searching `restored` instead of `vectors` changes, for queries in full precision.
 
-    Rows of the gallery, at most `QUERIES`, are sought among all others.
+    The queries are rows of the gallery, at most `QUERIES`, each searched for among all others.
 
     Returns:
         `queries`; `top_1_changed` and `top_k_changed`, the shares of nearest and of `k` nearest neighbours

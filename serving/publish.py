@@ -16,7 +16,7 @@ except ImportError:  # Windows: what a killed export leaves stays until it is de
 
 # A server passes over folders whose names are no numbers.
 DRAFT = ".partial-"
-# It runs as another user, whatever the umask of the one who exports.
+# The server runs as another user, whatever the umask of the one who exports.
 READABLE_FOLDER, READABLE_FILE = 0o755, 0o644
 
 
@@ -30,20 +30,22 @@ def make_base(to: Path) -> None:
 
 @contextlib.contextmanager
 def drafting(to: Path) -> Iterator[Path]:
-    """A new folder beneath `to` to write a version in, under a name that servers pass over.
+    """A new folder in `to` to write a version in, under a name that servers pass over.
 
-    It is gone when this ends, unless it was published. An export that is killed leaves its draft; the next
-    one deletes it. A draft is told from a dead one by a lock, which the system takes back when its process
+    It is deleted in the end, unless it was published. An export that is killed leaves its draft; the next
+    one deletes it. A living export holds a lock on its draft, which the system takes back when the process
     ends, however it ends.
     """
-    _delete_dead(to)
-    draft, lock = _locked_draft(to)
-    try:
+    with contextlib.ExitStack() as held:
+        with _locked(to, blocking=True):  # nobody takes the new draft for a dead one
+            for draft in to.glob(f"{DRAFT}*"):
+                with contextlib.suppress(OSError), _locked(draft) as is_locked:
+                    if is_locked:
+                        shutil.rmtree(draft, ignore_errors=True)
+            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=to))
+            held.callback(shutil.rmtree, draft, ignore_errors=True)
+            held.enter_context(_locked(draft))
         yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
 
 
 def publish(draft: Path, to: Path) -> Path:
@@ -70,49 +72,28 @@ def publish(draft: Path, to: Path) -> Path:
             return version
 
 
-def _locked_draft(to: Path) -> tuple[Path, int | None]:
-    """A new draft and what holds its lock: None where folders can't be locked, as on some network disks."""
-    while True:
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=to))
-        lock = None
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                lock = _lock(draft)
-            except BlockingIOError:
-                continue  # another export takes it for dead and is deleting it
-            if draft.exists():
-                return draft, lock
-        if lock is not None:
-            os.close(lock)
-
-
-def _delete_dead(to: Path) -> None:
-    for draft in to.glob(f"{DRAFT}*"):
-        with contextlib.suppress(OSError):  # alive, or deleted meanwhile by another export
-            lock = _lock(draft)
-            if lock is not None:
-                shutil.rmtree(draft, ignore_errors=True)
-                os.close(lock)
-
-
-def _lock(folder: Path) -> int | None:
-    """Lock a folder for as long as the returned file descriptor is open; None where that can't be done.
+@contextlib.contextmanager
+def _locked(folder: Path, *, blocking: bool = False) -> Iterator[bool]:
+    """Whether the folder is locked by this process: some systems and network disks can't.
 
     Raises:
         BlockingIOError: a living process holds the lock.
     """
     if fcntl is None:
-        return None
+        yield False
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+            is_locked = True
+        except BlockingIOError:
+            raise
+        except OSError:
+            is_locked = False
+        yield is_locked
+    finally:
         os.close(descriptor)
-        raise
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _to_disk(path: Path) -> None:

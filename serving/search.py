@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from serving.precision import reduce_precision, restore
 
-# So many more than asked for are ranked again by their differences, which tell near-duplicates apart: a dot
+# So many more than `top` are ranked again by their differences, which tell near-duplicates apart: a dot
 # product near 1 has lost them, sqrt(2 - 2·0.9999999) being 0.0004 already.
 SPARE = 16
 # Rows of a gallery in reduced precision that are restored at a time.
@@ -21,12 +21,12 @@ UNIT_TOLERANCE = 1e-3
 class PackedGallery(tf.Module):
     """Unit vectors, labels and names as variables: a checkpoint has no limit of 2 GB, as a graph has.
 
-    They lie row by row, [n, d], so that the vectors of a few rows are quickly had. Reduced precision is
+    They lie row by row, [n, d], so that the vectors of a few rows are quick to gather. Reduced precision is
     restored block by block, so that it is never in memory as a whole.
 
     Args:
         arrays: of a checked gallery; see `serving.gallery.open_gallery`.
-        top: how many neighbours to give; at most as many as there are rows are given.
+        top: how many neighbours to find, or all rows where there are fewer.
         precision: one of `serving.precision.PRECISIONS`.
 
     Raises:

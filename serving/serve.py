@@ -14,16 +14,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 CONFIG = Path(__file__).parent / "config"
 MONITORING_FILE = CONFIG / "monitoring.pbtxt"
 MODEL_SERVER = "tensorflow_model_server"
 IMAGE = "tensorflow/serving:2.20.0"
-DOCKER_ANSWER_S = 10
+DOCKER_TIMEOUT_S = 10
 END_GRACE_S = 20
 POLL_S = 1
-# Unless told otherwise the server tries a corrupt version six times, a minute apart, before it refuses it.
+# By default the server tries a corrupt version six times, a minute apart, before it rejects it.
 LOAD_RETRIES = 0
 
 
@@ -33,15 +32,15 @@ class Service:
 
     Args:
         model: the folder of versions.
-        name: what requests call the model.
+        name: the model's name in requests.
         host: where to listen.
         rest_port: for REST; 0 takes a free one.
         grpc_port: for gRPC; 0 takes a free one.
-        batching_file: a `BatchingParameters` message as text, to join requests on the server.
+        batching_file: TensorFlow Serving's `BatchingParameters` as text, to join requests on the server.
 
     Raises:
-        FileNotFoundError: the folder holds no version.
-        ValueError: the name or the batching parameters are none.
+        FileNotFoundError: the folder holds no version, or there is no such batching file.
+        ValueError: the name can't be one.
     """
 
     model: Path
@@ -62,38 +61,37 @@ class Service:
             )
         if not self.name or set(self.name) & set("/:"):
             raise ValueError(f"the model's name must be a name without / and :; got {self.name!r}")
-        if self.batching_file is not None:
-            from serving.messages import BatchingParameters, read_text
+        if self.batching_file is not None and not self.batching_file.is_file():
+            raise FileNotFoundError(f"--batching-parameters must be a file; {self.batching_file} is none")
 
-            read_text(self.batching_file, BatchingParameters)
+    @property
+    def shown_host(self) -> str:
+        """The host as an address holds it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def model_server_command(program: str, service: Service) -> list[str]:
     """What starts TensorFlow Serving's own server from the path."""
-    return [
-        program,
-        *_flags(service, service.rest_port, service.grpc_port, service.model.resolve(), MONITORING_FILE),
-        *_batching_flags(service.batching_file),
-    ]
+    model, batching = service.model.resolve(), service.batching_file and service.batching_file.absolute()
+    flags = _flags(service, service.rest_port, service.grpc_port, model, MONITORING_FILE, batching)
+    return [program, *flags]
 
 
 def container_command(docker: str, service: Service, container: str) -> list[str]:
     """What starts the official container; the model and the configuration are mounted read-only."""
-    model, config = f"/models/{service.name}", "/config"
+    model, config, batching = Path("/models", service.name), Path("/config"), None
     mounts = [(service.model, model), (CONFIG, config)]
-    batching = None
     if service.batching_file is not None:
         batching = Path("/batching.pbtxt")
-        mounts.append((service.batching_file, str(batching)))
-    host = f"[{service.host}]" if ":" in service.host else service.host
+        mounts.append((service.batching_file, batching))
     return [
         docker,
         "run",
         "--rm",
         "--init",
         f"--name={container}",
-        f"--publish={host}:{service.rest_port}:8501",
-        f"--publish={host}:{service.grpc_port}:8500",
+        f"--publish={service.shown_host}:{service.rest_port}:8501",
+        f"--publish={service.shown_host}:{service.grpc_port}:8500",
         *(
             f"--mount=type=bind,source={source.resolve()},target={target},readonly"
             for source, target in mounts
@@ -101,16 +99,15 @@ def container_command(docker: str, service: Service, container: str) -> list[str
         # The image's own entry point is a shell, which keeps signals from the server.
         f"--entrypoint={MODEL_SERVER}",
         IMAGE,
-        *_flags(service, 8501, 8500, Path(model), Path(config, MONITORING_FILE.name)),
-        *_batching_flags(batching),
+        *_flags(service, 8501, 8500, model, config / MONITORING_FILE.name, batching),
     ]
 
 
 def serve(service: Service) -> int:
-    """Serve until SIGINT or SIGTERM; say what serves.
+    """Serve until SIGINT or SIGTERM; print which server it is.
 
     Returns:
-        0 where it was told to end, otherwise the server's exit status.
+        0 where a signal ended it, otherwise the server's exit status.
 
     Raises:
         OSError: a port is taken, or the address is not this machine's.
@@ -118,34 +115,34 @@ def serve(service: Service) -> int:
     """
     program = shutil.which(MODEL_SERVER)
     service = _with_ports(service, "" if program is not None else service.host)
-    with _told_to_end() as ending:
+    with _ended_by_signal() as ending:
         status = _serve(service, program, ending)
     if ending.is_set():
-        _say("ended")
+        _log("ended")
     return status
 
 
 def _serve(service: Service, program: str | None, ending: threading.Event) -> int:
     if program is not None:
-        _say(f"{program} serves {service.model} on every address of this machine (it has no --host)")
-        _say_where(service)
+        _log(f"{program} serves {service.model} on every address of this machine (it has no --host)")
+        _log_addresses(service)
         return _run(model_server_command(program, service), ending)
     docker = shutil.which("docker")
-    if docker is not None and _answers(docker):
-        _say(f"the container {IMAGE} serves {service.model} on {service.host}")
-        _say_where(service)
+    if docker is not None and _is_running(docker):
+        _log(f"the container {IMAGE} serves {service.model} on {service.host}")
+        _log_addresses(service)
         container = f"rll_tf-serving-{os.getpid()}"
         try:
             return _run(container_command(docker, service, container), ending)
-        finally:  # ends one whose client was killed; an ended one is gone, and that is no matter
+        finally:  # ends one whose client was killed; it does not matter if it has ended
             subprocess.run([docker, "rm", "--force", container], capture_output=True, check=False)
-    why = "Docker does not answer" if docker is not None else "there is no Docker"
-    _say(f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production")
+    why = "Docker does not respond" if docker is not None else "there is no Docker"
+    _log(f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production")
     return _develop(service, ending)
 
 
 def _with_ports(service: Service, host: str) -> Service:
-    """The service with a free port for each 0; whichever server is to listen, a taken one is told here.
+    """The service with a free port for each 0.
 
     Raises:
         OSError: a port is taken, or the address is not this machine's.
@@ -165,8 +162,10 @@ def _with_ports(service: Service, host: str) -> Service:
     return dataclasses.replace(service, rest_port=ports["rest_port"], grpc_port=ports["grpc_port"])
 
 
-def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path) -> list[str]:
-    return [
+def _flags(
+    service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path, batching: Path | None
+) -> list[str]:
+    flags = [
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
         f"--model_name={service.name}",
@@ -175,29 +174,22 @@ def _flags(service: Service, rest_port: int, grpc_port: int, model: Path, monito
         f"--file_system_poll_wait_seconds={POLL_S}",
         f"--max_num_load_retries={LOAD_RETRIES}",
     ]
+    if batching is not None:
+        flags += ["--enable_batching=true", f"--batching_parameters_file={batching}"]
+    return flags
 
 
-def _batching_flags(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    return ["--enable_batching=true", f"--batching_parameters_file={file.absolute()}"]
-
-
-def _answers(docker: str) -> bool:
+def _is_running(docker: str) -> bool:
+    command = [docker, "version", "--format", "{{.Server.Version}}"]
     try:
-        asked = subprocess.run(
-            [docker, "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            timeout=DOCKER_ANSWER_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, capture_output=True, timeout=DOCKER_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
         return False
-    return asked.returncode == 0
+    return True
 
 
 def _run(command: list[str], ending: threading.Event) -> int:
-    """Run a server as a child: it ends when this process is told to, and this process ends with it."""
+    """Run a server as a child: a signal to this process ends it, and this process ends with it."""
     # A group of its own: Ctrl-C reaches this process alone, which passes it on once.
     child = subprocess.Popen(command, stderr=sys.stderr, start_new_session=True)
     try:
@@ -206,51 +198,44 @@ def _run(command: list[str], ending: threading.Event) -> int:
                 return 0
         return child.returncode
     finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(END_GRACE_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        child.terminate()  # nothing where it has ended
+        try:
+            child.wait(END_GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _develop(service: Service, ending: threading.Event) -> int:
     from serving.development import DevelopmentServer
-    from serving.messages import BatchingParameters, read_text
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the C++ server's way of loading old
-    batching: Any = None
     if service.batching_file is not None:
-        batching = read_text(service.batching_file, BatchingParameters)
+        _log("the development server runs each request by itself: --batching-parameters is ignored")
     with DevelopmentServer(
         service.model,
         model_name=service.name,
         host=service.host,
         rest_port=service.rest_port,
         grpc_port=service.grpc_port,
-        batching=batching,
-        say=_say,
+        log=_log,
     ):
-        _say_where(service)
+        _log_addresses(service)
         ending.wait()
     return 0
 
 
-def _say_where(service: Service) -> None:
-    host = f"[{service.host}]" if ":" in service.host else service.host
-    _say(
-        f"{service.name} at http://{host}:{service.rest_port} and grpc://{host}:{service.grpc_port}; "
-        "Ctrl-C ends it"
-    )
+def _log_addresses(service: Service) -> None:
+    rest, grpc = (f"{service.shown_host}:{port}" for port in (service.rest_port, service.grpc_port))
+    _log(f"{service.name} at http://{rest} and grpc://{grpc}; Ctrl-C ends it")
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"rll serve: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
+def _ended_by_signal() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, while this lasts."""
     ending = threading.Event()
     before = {

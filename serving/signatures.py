@@ -1,4 +1,4 @@
-"""The functions that an artefact answers with."""
+"""The functions of an artefact."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from serving.guard import Limits
 from serving.search import PackedGallery
 
 DEFAULT, PIXELS, SEARCH = "serving_default", "pixels", "search"
-Answer = dict[str, tf.Tensor]
-Signatures = dict[str, tuple[Callable[[tf.Tensor], Answer], tf.TensorSpec]]
+Outputs = dict[str, tf.Tensor]
+Part = Callable[[tf.Tensor], tf.Tensor]
+Signatures = dict[str, tuple[Callable[[tf.Tensor], Outputs], tf.TensorSpec]]
 
 
 def signatures(
@@ -30,9 +31,9 @@ def signatures(
     | `serving_default` | `images` [B] string, picture files' bytes | `embedding` [B, d] float32, all levels |
     | each level's | `images` | `embedding` of that level, by the layers it needs alone |
     | `pixels` | `pixels` [B, h, w, 3] uint8, RGB, of one size | `embedding` [B, d] float32, all levels |
-    | `search`, with a gallery | `images` | what `PackedGallery` gives: `ids`, `labels`, `distances`, … |
+    | `search`, with a gallery | `images` | those of `PackedGallery`: `ids`, `labels`, `distances`, … |
 
-    Embeddings have unit norm. Every function refuses what `limits` do not allow.
+    Embeddings have unit norm. Every function rejects what `limits` do not allow.
 
     Args:
         model: from [B, h, w, 3] to `{level: [B, d]}`.
@@ -43,42 +44,37 @@ def signatures(
     """
     parts = _parts(model)
 
-    def from_files(part: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-        return lambda images: part(_prepared(images, preprocessing, limits))
+    def from_files(part: Part) -> Callable[[tf.Tensor], Outputs]:
+        return lambda images: {"embedding": part(_prepared(images, preprocessing, limits))}
 
-    def embedding(part: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], Answer]:
-        return lambda values: {"embedding": part(values)}
-
-    def from_pixels(pixels: tf.Tensor) -> tf.Tensor:
+    def from_pixels(pixels: tf.Tensor) -> Outputs:
         fitted = preprocessing.fit(limits.check_pixels(pixels, preprocessing.resize_px))
-        return parts[None](preprocessing.normalise(preprocessing.window(fitted, preprocessing.centre)))
+        prepared = preprocessing.normalise(preprocessing.window(fitted, preprocessing.centre))
+        return {"embedding": parts[DEFAULT](prepared)}
 
     images = tf.TensorSpec([None], tf.string, name="images")
-    pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
-    found: Signatures = {
-        level or DEFAULT: (embedding(from_files(part)), images) for level, part in parts.items()
-    }
-    found[PIXELS] = embedding(from_pixels), pixels
+    found: Signatures = {name: (from_files(part), images) for name, part in parts.items()}
+    found[PIXELS] = from_pixels, tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
     if gallery is not None:
-        embed = from_files(parts[gallery_level])
-        found[SEARCH] = (lambda images: gallery(embed(images))), images
+        embed, _ = found[gallery_level or DEFAULT]
+        found[SEARCH] = (lambda images: gallery(embed(images)["embedding"])), images
     return found
 
 
-def _parts(model: keras.Model) -> dict[str | None, Callable[[tf.Tensor], tf.Tensor]]:
-    """What embeds prepared pictures: all levels concatenated under None, and each level."""
+def _parts(model: keras.Model) -> dict[str, Part]:
+    """Signature -> what embeds prepared pictures."""
 
     def concatenated(pictures: tf.Tensor) -> tf.Tensor:
         levels = model(pictures, training=False)
         joined = tf.concat([levels[level] for level in model.output], axis=1)
         return tf.math.l2_normalize(joined, axis=1)
 
-    def one(level: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    def one(level: str) -> Part:
         # A model of its own, so that the level's signature holds only the layers it needs.
         part = keras.Model(model.input, model.output[level])
         return lambda pictures: part(pictures, training=False)
 
-    return {None: concatenated, **{level: one(level) for level in model.output}}
+    return {DEFAULT: concatenated, **{level: one(level) for level in model.output}}
 
 
 def _prepared(images: tf.Tensor, preprocessing: Preprocessing, limits: Limits) -> tf.Tensor:

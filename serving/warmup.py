@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-# Where the server looks, within a version's folder, and how many records it runs at most.
+# Where the server looks in a version's folder, and how many records it runs at most.
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000
 
@@ -57,7 +57,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the eighth tells that more follow."""
+    """Seven bits a byte, the lowest first; the eighth is set where more follow."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

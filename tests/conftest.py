@@ -50,7 +50,7 @@ def rll_process(*arguments):
 
 @pytest.fixture(autouse=True)
 def _same_start():
-    """Every test starts from the same seeds, and without the determinism that `rll train` asks for."""
+    """Every test starts from the same seeds, and without the determinism that `rll train` turns on."""
     keras.utils.set_random_seed(0)
     yield
     disable_op_determinism()

@@ -8,7 +8,6 @@ from importlib import metadata
 
 import rll_tf
 from tests.conftest import ROOT
-from trainers.recipes import RECIPES, open_recipe
 
 
 def test_another_keras_backend_is_one_clear_error():
@@ -50,14 +49,3 @@ def test_the_version_is_written_once():
 def test_the_package_is_typed():
     """`py.typed` is there for type checkers."""
     assert (ROOT / "rll_tf" / "py.typed").exists()
-
-
-def test_every_recipe_says_what_it_is():
-    """A docstring with a command, a data set and settings that can be replaced."""
-    for name in RECIPES:
-        recipe = open_recipe(name)
-        assert f"rll train {name}" in recipe.__doc__
-        if name == "folder":  # its settings depend on the pictures
-            continue
-        assert recipe.DATA
-        assert recipe.SETTINGS.override(["steps=1"]).steps == 1

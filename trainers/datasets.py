@@ -1,4 +1,4 @@
-"""`rll datasets`: what there is, where it belongs, whether it is there; and fetching it."""
+"""`rll datasets`: what there is, under which path, whether it is there; and fetching it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import click
 
 from rll_tf.data import DATASETS, Dataset, dataset_path, open_dataset
 from rll_tf.data.download import Progress, RemoteFile
+from rll_tf.data.fetch import SOURCES, known_source
 from rll_tf.data.fetch import fetch as fetch_files
-from rll_tf.data.fetch import known_source
+from trainers.suggestions import suggesting
+from trainers.table import print_table
 
 
 def list_datasets() -> None:
-    """Print a table of the data sets, then what the benchmarks' places lack."""
+    """Print a table of the data sets, then what is missing of those that are incomplete."""
     rows = [("SPEC", "what", "where", "there")]
-    lacks = []
+    missing = []
     for name, entry in DATASETS.items():
-        there, lack = _state(name, entry)
+        there, line = _state(name, entry)
         where = f"{dataset_path(name)}: {entry.where}" if entry.has_default_path else entry.where
         rows.append((entry.usage(name), entry.what, where, there))
-        lacks += [lack] if lack else []
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    for lack in lacks:
-        print(lack)
+        missing += [line] if line else []
+    print_table(rows)
+    for line in missing:
+        print(line)
     print(
         f"benchmarks lie in {dataset_path('NAME')} (RLL_DATASETS sets another root); "
         "rll datasets fetch NAME brings one there, or says what to put there by hand"
@@ -52,13 +52,14 @@ def _state(name: str, entry: Dataset) -> tuple[str, str]:
 
 
 def fetch(name: str) -> None:
-    """Fetch a benchmark into its place and count it.
+    """Fetch a benchmark to its path and count it.
 
     Raises:
         ValueError: it can't be fetched by name, or what arrived is not complete.
         DownloadError: no source gave it; the message says what to put where by hand.
     """
-    known_source(name)
+    with suggesting(SOURCES, name):
+        known_source(name)
     folder = dataset_path(name)
     with contextlib.suppress(ValueError, OSError):
         print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")

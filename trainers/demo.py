@@ -12,7 +12,10 @@ from rll_tf.data import Catalogue, load_pictures, open_dataset
 from rll_tf.evaluation import draw_ranked_lists, format_table, pick_ranked_lists, retrieval_metrics
 from rll_tf.training import CONCAT, Run, Settings, build, evaluate
 from rll_tf.training.files import write_json
-from trainers import cli
+from serving.guard import Limits
+from trainers.embed import embed
+from trainers.export import export
+from trainers.train import train
 
 FOLDER = Path("runs", "demo")  # the demo's own; made anew each time
 RECIPE = "glyphs"
@@ -26,9 +29,10 @@ def demo() -> None:
     run_folder, exported, gallery = FOLDER / "run", FOLDER / "exported", FOLDER / "gallery.npz"
 
     _say("Letters of many alphabets in sixteen fonts; half of them are never seen in training.")
-    _rll("train", RECIPE, "--out", run_folder)
+    _show(f"rll train {RECIPE} --out {run_folder}")
+    train(RECIPE, out=run_folder)
 
-    _say("How often is the nearest other picture the same letter? Judged on the letters never seen:")
+    _say("How often is the nearest other picture the same letter? On the letters never seen:")
     letters = open_dataset("glyphs").select("test")
     run = Run.open(run_folder)
     metrics = _compare(run, letters)
@@ -39,8 +43,10 @@ def demo() -> None:
     print(format_table(rows))
 
     _say("Export the network with its preprocessing, and let the artefact embed the same letters:")
-    _rll("export", run_folder, "--to", exported)
-    _rll("embed", exported, "--data", "glyphs", "--split", "test", "--to", gallery)
+    _show(f"rll export {run_folder} --to {exported}")
+    export(run_folder, exported, Limits())
+    _show(f"rll embed {exported} --data glyphs --split test --to {gallery}")
+    embed(exported, "glyphs", gallery, split="test")
     with np.load(gallery) as arrays:
         picture = _draw(letters, arrays["embeddings"])
 
@@ -78,11 +84,9 @@ def _draw(letters: Catalogue, embeddings: np.ndarray) -> Path:
     )
 
 
-def _rll(*arguments: str | Path) -> None:
-    """Run a command as a user would, and stop at its failure."""
-    words = [str(argument) for argument in arguments]
-    print(f"$ rll {' '.join(words)}", flush=True)
-    cli.rll.main(words, prog_name="rll", standalone_mode=False)
+def _show(command: str) -> None:
+    """Print the command that does the same."""
+    print(f"$ {command}", flush=True)
 
 
 def _say(text: str) -> None:

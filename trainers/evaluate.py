@@ -9,39 +9,32 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rll_tf.data import Catalogue, Skipped, open_dataset, printable, skip_corrupt
+from rll_tf.data import Catalogue, Skipped, printable, skip_corrupt
 from rll_tf.evaluation import concatenate_levels, format_table, write_report
 from rll_tf.training import CONCAT, Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.files import write_json
+from trainers.data import open_data, select_split
 
-# What a data set with such splits is judged on, and what the result calls it.
+# How a data set with such splits is evaluated, and what the result calls it.
 QUERY_AGAINST_GALLERY = "query against gallery"
 
 
 def evaluate(
     folder: Path,
-    data: str | None,
-    split: str | None,
-    json_file: Path | None,
-    report: Path | None,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    json_file: Path | None = None,
+    report: Path | None = None,
     skip: bool = False,
-) -> dict[str, Any]:
-    """Print a table of each level's metrics and the concatenation's; write JSON and a page where asked.
+) -> None:
+    """Print a table of each level's metrics and the concatenation's; write JSON and a page to given paths.
 
-    A data set with the splits `query` and `gallery` is judged with each query against the gallery, unless
+    A data set with the splits `query` and `gallery` is evaluated with each query against the gallery, unless
     another split is named.
 
-    Args:
-        folder: the run.
-        data: the SPEC to judge on, or None for the run's own.
-        split: a split's name, or None.
-        json_file: where to write the metrics.
-        report: a folder to write a page with pictures into, on which every picture is sought among all.
-        skip: leave out pictures that can't be read or decoded, and list them.
-
-    Returns:
-        What the JSON file holds: `data`, `split`, `queries`, `classes`, `levels`.
+    The arguments are those of `rll evaluate --help`. On the page, every picture is a query among all.
 
     Raises:
         FileNotFoundError: `folder` is not a run, or a data set's path does not exist.
@@ -83,20 +76,19 @@ def evaluate(
     print(format_table(levels))
     if skipped is not None:
         print("\n".join(skipped.report()))
-    return result
 
 
 def _pictures(
     run: Run, data: str | None, split: str | None, skip: bool
 ) -> tuple[Catalogue, str, Skipped | None]:
-    """The pictures to judge on, the name of their split, and what was skipped if that was asked for.
+    """The pictures to evaluate on, the name of their split, and what was skipped if `skip`.
 
-    Unless a split is named: a data set with splits of its own is judged on `test`, or on `query` against
-    `gallery` where it has these; another folder than the run's whole, and the run's own folder, where no
-    other is named, on the classes that it held out.
+    Unless a split is named: of a data set with splits of its own `test`, or `query` against `gallery` where
+    it has these; of another folder than the run's all pictures, and of the run's own folder, where no other
+    is named, the classes that it held out.
     """
     config = run.config
-    catalogue = open_dataset(config["data"] if data is None else data)
+    catalogue = open_data(config["data"] if data is None else data)
     is_own = catalogue.spec == config["data"]
     skipped = None
     if skip or (is_own and config.get("skip_corrupt")):
@@ -117,7 +109,7 @@ def _pictures(
         return catalogue, split, skipped
     if is_own and split in ("train", "validation"):
         check_same_pictures(config, catalogue)
-    return catalogue.select(split), split, skipped
+    return select_split(catalogue, split), split, skipped
 
 
 def _query_and_gallery(catalogue: Catalogue) -> tuple[Catalogue, np.ndarray]:

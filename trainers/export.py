@@ -1,4 +1,4 @@
-"""`rll export`: a run's best checkpoint, and where wanted a gallery, for TensorFlow Serving."""
+"""`rll export`: a run's best checkpoint, with or without a gallery, for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import keras
 import tensorflow as tf
 
@@ -20,25 +21,22 @@ from serving.precision import accuracy_lost
 from serving.search import PackedGallery
 
 
-class ExportError(Exception):
+class ExportError(click.ClickException):
     """The artefact failed its check."""
 
 
 def export(
-    folder: Path, to: Path, limits: Limits, gallery_file: Path | None, top: int, precision: str
-) -> Path:
+    folder: Path,
+    to: Path,
+    limits: Limits,
+    *,
+    gallery_file: Path | None = None,
+    top: int = 10,
+    precision: str = "float32",
+) -> None:
     """Export a run's best checkpoint as `to/<version>/`, and print what a gallery's precision costs.
 
-    Args:
-        folder: the run.
-        to: the folder of versions.
-        limits: the largest request that the artefact answers.
-        gallery_file: from `rll embed`, by an artefact of this run; None for an artefact without `search`.
-        top: how many neighbours `search` gives.
-        precision: one of `serving.precision.PRECISIONS`, of the packed gallery.
-
-    Returns:
-        The folder of the new version.
+    The arguments are those of `rll export --help`.
 
     Raises:
         ExportError: the artefact failed its check.
@@ -48,43 +46,51 @@ def export(
     run = Run.open(folder)
     model = run.best_model()
     metadata = _metadata(run)
-    gallery, level = None, None
+    gallery, level = None, CONCAT
     if gallery_file is not None:
-        arrays = open_gallery(gallery_file)
-        name = str(arrays["level"])
-        _check_fits(gallery_file, name, arrays["embeddings"].shape[1], model)
-        level = None if name == CONCAT else name
-        try:
-            gallery = PackedGallery(arrays, top, precision)
-        except ValueError as error:
-            raise ValueError(f"{gallery_file}: {error}") from error
-        lost = None
-        if precision != "float32":
-            lost = accuracy_lost(arrays["embeddings"], arrays["labels"], gallery.restored(), gallery.top)
-            print(_describe_loss(precision, lost))
-        metadata["gallery"] = {
-            "rows": gallery.rows,
-            "level": name,
-            "precision": precision,
-            "top": gallery.top,
-            "accuracy_lost": lost,
-        }
+        gallery, level, metadata["gallery"] = _pack(gallery_file, model, top, precision)
     try:
-        return write(
+        version = write(
             model,
             run.settings.preprocessing,
             to,
             metadata,
             limits=limits,
             gallery=gallery,
-            gallery_level=level,
+            gallery_level=None if level == CONCAT else level,
         )
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise ExportError(str(error)) from error
+    print(f"exported: {version}")
+
+
+def _pack(
+    file: Path, model: keras.Model, top: int, precision: str
+) -> tuple[PackedGallery, str, dict[str, Any]]:
+    """The gallery, the level of its embeddings, and what the artefact's metadata says of it."""
+    arrays = open_gallery(file)
+    level = str(arrays["level"])
+    _check_fits(file, level, arrays["embeddings"].shape[1], model)
+    try:
+        gallery = PackedGallery(arrays, top, precision)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    lost = None
+    if precision != "float32":
+        lost = accuracy_lost(arrays["embeddings"], arrays["labels"], gallery.restored(), gallery.top)
+        print(_describe_loss(precision, lost))
+    described = {
+        "rows": gallery.rows,
+        "level": level,
+        "precision": precision,
+        "top": gallery.top,
+        "accuracy_lost": lost,
+    }
+    return gallery, level, described
 
 
 def _metadata(run: Run) -> dict[str, Any]:
-    """What a run tells of itself, and what exports it."""
+    """What the run's files say, and which versions export it."""
     config = run.config
     return {
         **{key: config[key] for key in ("recipe", "data", "versions")},
@@ -128,7 +134,7 @@ def _describe_loss(precision: str, lost: dict[str, float] | None) -> str:
     if lost is None:
         return f"gallery in {precision}: of a single row, no loss can be measured"
     text = (
-        f"gallery in {precision}, against float32: of {lost['queries']} rows sought among the others, "
+        f"gallery in {precision}, against float32: of {lost['queries']} rows searched for among the others, "
         f"{lost['top_1_changed']:.2%} have another nearest neighbour, "
         f"{lost['top_k_changed']:.2%} of the nearest {lost['k']} are others"
     )

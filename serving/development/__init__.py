@@ -1,8 +1,9 @@
 """A development server that speaks TensorFlow Serving's REST and gRPC calls, for tests and laptops.
 
-It takes the same requests (but compressed ones), gives the same answers and refuses with the same statuses as
-`tensorflow_model_server` does for one model: predict, metadata and status. It is written in Python, has no
-authentication and no monitoring, and is bound to this machine unless told otherwise: not for production.
+It serves one model: predict, metadata and status, with the responses and statuses of
+`tensorflow_model_server`. It is written in Python, runs each request by itself (no batching), takes no
+compressed requests, has no authentication and no monitoring, and listens on this machine unless given another
+host: not for production.
 """
 
 from serving.development.server import DevelopmentServer

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's JSON: requests to arrays, arrays to answers."""
+"""TensorFlow Serving's JSON: requests to arrays, arrays to responses."""
 
 from __future__ import annotations
 
@@ -11,62 +11,61 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.development.refusal import INVALID_ARGUMENT, RefusalError
+from serving.development.errors import invalid
 
 BYTES_SUFFIX = "_bytes"
-MOST_DIMENSIONS = 8
+MAX_DIMENSIONS = 8
 SHOWN_CHARACTERS = 100
 _KINDS: dict[Any, set[type]] = {tf.bool: {bool}, tf.float32: {int, float}, tf.float64: {int, float}}
 
 
-def parse_predict(
-    body: bytes, inputs_of: Callable[[str], Mapping[str, Any]]
-) -> tuple[str, dict[str, np.ndarray], bool]:
+def parse_predict(body: bytes, signature_of: Callable[[str], Any]) -> tuple[Any, dict[str, np.ndarray], bool]:
     """Read the body of a predict request.
 
     Args:
         body: JSON with `instances` (row format) or `inputs` (column format), and maybe `signature_name`.
-        inputs_of: signature name -> input name -> TensorInfo.
+        signature_of: name, empty for the default -> signature.
 
     Returns:
-        The signature's name (empty for the default), the inputs, and whether they came in row format.
+        The signature, the inputs, and whether they came in row format.
 
     Raises:
-        RefusalError: the body is anything else.
+        StatusError: the body is anything else.
     """
     try:
         document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise _refusal(f"JSON Parse error: {error}") from error
+        raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        raise _refusal(f"JSON Value: {_shown(document)} is not an object")
-    signature = document.get("signature_name", "")
-    if not isinstance(signature, str):
-        raise _refusal("'signature_name' key must be a string value.")
-    infos = inputs_of(signature)
-    if not infos:
-        raise _refusal(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
+        raise invalid(f"JSON Value: {_shown(document)} is not an object")
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid("'signature_name' key must be a string value.")
+    signature = signature_of(name)
+    if not signature.inputs:
+        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
     if ("instances" in document) == ("inputs" in document):
-        raise _refusal("The request must have one of the keys 'inputs' and 'instances', and not both")
+        raise invalid("The request must have one of the keys 'inputs' and 'instances', and not both")
     if "instances" in document:
-        return signature, _rows(document["instances"], infos), True
-    return signature, _columns(document["inputs"], infos), False
-
-
-def format_predict(outputs: Mapping[str, np.ndarray], as_rows: bool) -> bytes:
-    """The body of the answer: `predictions` by row, `outputs` by column; one output goes without its name."""
-    columns = {name: _values(name, value) for name, value in outputs.items()}
-    answer: Any
-    if len(columns) == 1:
-        (answer,) = columns.values()
-    elif as_rows:
-        sizes = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
-        if len(sizes) != 1 or -1 in sizes:
-            raise _refusal("The outputs have different first dimensions; ask in column format ('inputs')")
-        answer = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        columns = _columns_of_rows(document["instances"], signature.inputs)
     else:
-        answer = columns
-    return to_json({"predictions" if as_rows else "outputs": answer})
+        columns = _columns(document["inputs"], signature.inputs)
+    inputs = {name: _tensor(columns[name], info.dtype) for name, info in signature.inputs.items()}
+    return signature, inputs, "instances" in document
+
+
+def format_predict(outputs: Mapping[str, np.ndarray], in_rows: bool) -> bytes:
+    """The body of the response: `predictions` by row, `outputs` by column; a single one without its name."""
+    columns = {name: _values(name, value) for name, value in outputs.items()}
+    content: Any = columns
+    if len(columns) == 1:
+        (content,) = columns.values()
+    elif in_rows:
+        sizes = {value.shape[:1] for value in outputs.values()}
+        if len(sizes) != 1 or () in sizes:
+            raise invalid("The outputs have different first dimensions; use the column format ('inputs')")
+        content = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return to_json({"predictions" if in_rows else "outputs": content})
 
 
 def to_json(value: Any) -> bytes:
@@ -74,114 +73,89 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
-def _rows(instances: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    if not isinstance(instances, list):
-        raise _refusal("Expecting 'instances' to be an list/array")
-    if not instances:
-        raise _refusal("No values in 'instances' array")
-    named = _is_object(instances[0])
-    if not named and len(infos) > 1:
-        raise _refusal("instances is a plain list, but expecting list of objects as there are several inputs")
-    columns: dict[str, list[Any]] = {name: [] for name in infos}
+def _columns_of_rows(instances: Any, names: Mapping[str, Any]) -> Mapping[str, list[Any]]:
+    if not isinstance(instances, list) or not instances:
+        raise invalid("Expecting 'instances' to be a list of at least one value")
+    are_named = _is_object(instances[0])
+    if not are_named and len(names) > 1:
+        raise invalid("instances is a plain list, but expecting list of objects as there are several inputs")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     for number, element in enumerate(instances):
-        if _is_object(element) != named:
-            raise _refusal(f"Item {number} of 'instances' must be as the first one; got {_shown(element)}")
-        row = element if named else {next(iter(infos)): element}
+        if _is_object(element) != are_named:
+            raise invalid(f"Item {number} of 'instances' must be as the first one; got {_shown(element)}")
+        row = element if are_named else {next(iter(names)): element}
         if set(row) != set(columns):
-            raise _refusal(
+            raise invalid(
                 f"Item {number} of 'instances' must have the keys {', '.join(sorted(columns))}; "
                 f"got {_shown(', '.join(row))}"
             )
         for name, value in row.items():
             columns[name].append(value)
-    return {name: _tensor(column, infos[name].dtype) for name, column in columns.items()}
+    return columns
 
 
-def _columns(inputs: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _columns(inputs: Any, names: Mapping[str, Any]) -> Mapping[str, Any]:
     if not _is_object(inputs):
-        if len(infos) > 1:
-            raise _refusal(
-                "inputs is a plain value/list, but expecting an object as there are several inputs"
-            )
-        ((name, info),) = infos.items()
-        return {name: _tensor(inputs, info.dtype)}
-    missing = [name for name in infos if name not in inputs]
+        if len(names) > 1:
+            raise invalid("inputs is a plain value/list, but expecting an object as there are several inputs")
+        return {next(iter(names)): inputs}
+    missing = [name for name in names if name not in inputs]
     if missing:
-        raise _refusal(f"Missing named input: {', '.join(missing)} in 'inputs' object.")
-    return {name: _tensor(inputs[name], info.dtype) for name, info in infos.items()}
+        raise invalid(f"Missing named input: {', '.join(missing)} in 'inputs' object.")
+    return inputs
 
 
 def _tensor(value: Any, data_type: int) -> np.ndarray:
+    """Nested lists to an array; where they are not equally long, lists are left among the values."""
     dtype = tf.dtypes.as_dtype(data_type)
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        if len(shape) > MOST_DIMENSIONS:
-            raise _refusal(f"A tensor must have at most {MOST_DIMENSIONS} dimensions")
-        first = first[0] if first else None
-    leaves: list[Any] = []
-    _flatten(value, shape, 0, leaves)
+    values = np.array(value, object)
+    if values.ndim > MAX_DIMENSIONS:
+        raise invalid(f"A tensor must have at most {MAX_DIMENSIONS} dimensions")
     if dtype == tf.string:
-        converted = np.empty(len(leaves), object)
-        converted[:] = [_string(leaf) for leaf in leaves]
-        return converted.reshape(shape)
+        converted = np.empty(values.size, object)
+        converted[:] = [_string(each) for each in values.flat]
+        return converted.reshape(values.shape)
     kinds = _KINDS.get(dtype, {int})
-    for leaf in leaves:
-        if type(leaf) not in kinds:
-            raise _refusal(f"JSON Value: {_shown(leaf)} is not of expected type: {dtype.name}")
+    for each in values.flat:
+        if type(each) not in kinds:
+            raise invalid(f"JSON Value: {_shown(each)} is not of expected type: {dtype.name}")
     try:
-        return np.array(leaves, dtype.as_numpy_dtype).reshape(shape)
+        return np.array(values.tolist(), dtype.as_numpy_dtype).reshape(values.shape)
     except OverflowError as error:
-        raise _refusal(f"A value is out of the range of {dtype.name}: {error}") from error
-
-
-def _flatten(value: Any, shape: list[int], level: int, leaves: list[Any]) -> None:
-    """Append the leaves of nested lists, which must be as long as `shape` says at every level."""
-    if not isinstance(value, list):
-        if level != len(shape):
-            raise _refusal(f"JSON Value: {_shown(value)} found at level {level}; expected at {len(shape)}")
-        leaves.append(value)
-        return
-    if level >= len(shape):
-        raise _refusal(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
-    if len(value) != shape[level]:
-        raise _refusal(
-            f"Encountered list at unexpected size: {len(value)} at level: {level} "
-            f"expected size: {shape[level]}"
-        )
-    for element in value:
-        _flatten(element, shape, level + 1, leaves)
+        raise invalid(f"A value is out of the range of {dtype.name}: {error}") from error
 
 
 def _string(value: Any) -> bytes:
     if isinstance(value, dict):
         if not _is_base64(value):
-            raise _refusal(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+            raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
         text = "".join(value["b64"].split())
         try:
             # Padding may be left out, as in the C++ server.
             return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         except (binascii.Error, ValueError) as error:
-            raise _refusal(f"Unable to base64 decode: {error}") from error
+            raise invalid(f"Unable to base64 decode: {error}") from error
     if not isinstance(value, str):
-        raise _refusal(f"JSON Value: {_shown(value)} is not of expected type: string")
+        raise invalid(f"JSON Value: {_shown(value)} is not of expected type: string")
     try:
         return value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _refusal(f"A string must be valid Unicode: {error}") from error
+        raise invalid(f"A string must be valid Unicode: {error}") from error
 
 
 def _values(name: str, value: np.ndarray) -> Any:
+    """Nested lists; strings as text, in base64 where the output's name says that they are bytes."""
     if value.dtype != object:
         return value.tolist()
-    if name.endswith(BYTES_SUFFIX):
-        return _map(value.tolist(), lambda content: {"b64": base64.b64encode(content).decode("ascii")})
-    return _map(value.tolist(), lambda content: content.decode("utf-8", "surrogateescape"))
 
+    def as_json(content: bytes) -> Any:
+        if name.endswith(BYTES_SUFFIX):
+            return {"b64": base64.b64encode(content).decode("ascii")}
+        return content.decode("utf-8", "surrogateescape")
 
-def _map(value: Any, change: Callable[[bytes], Any]) -> Any:
-    return [_map(element, change) for element in value] if isinstance(value, list) else change(value)
+    texts = np.empty(value.size, object)
+    texts[:] = [as_json(content) for content in value.flat]
+    return texts.reshape(value.shape).tolist()
 
 
 def _is_base64(value: Any) -> bool:
@@ -198,7 +172,3 @@ def _shown(value: Any) -> str:
     except RecursionError:  # read without one, as reading takes less of the stack
         text = "what is nested too deep to be shown"
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
-
-
-def _refusal(message: str) -> RefusalError:
-    return RefusalError(INVALID_ARGUMENT, message)

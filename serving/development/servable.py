@@ -10,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.development.refusal import FAILED_PRECONDITION, INVALID_ARGUMENT, RefusalError
+from serving.development.errors import FAILED_PRECONDITION, StatusError, invalid
 from serving.development.tensors import from_proto
+from serving.warmup import MAX_RECORDS, WARMUP_FILE
 
-WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
-MOST_WARMUP_RECORDS = 1000
 DEFAULT_SIGNATURE = "serving_default"
-# Others, such as the initialisation's, are not there to be asked.
+# Signatures of other methods, such as the initialisation, can't be called.
 METHODS = {f"tensorflow/serving/{method}" for method in ("predict", "classify", "regress")}
 
 
@@ -39,7 +38,7 @@ class Servable:
             with graph.as_default():
                 meta = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(folder))
             self.signatures: dict[str, Any] = dict(meta.signature_def)
-            self.warmed_up_requests = self._warm_up(folder / WARMUP_FILE)
+            self.warmup_requests = self._warm_up(folder / WARMUP_FILE)
         except Exception:
             self._session.close()
             raise
@@ -48,69 +47,63 @@ class Servable:
         """The signature of this name, `serving_default` where it is empty.
 
         Raises:
-            RefusalError: there is none.
+            StatusError: there is none.
         """
         name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
             known = ", ".join(sorted(name for name in self.signatures if not name.startswith("__")))
-            raise RefusalError(
+            raise StatusError(
                 FAILED_PRECONDITION, f'Serving signature key "{name}" not found; there are: {known}'
             )
         return self.signatures[name]
 
     def run(
-        self, signature_name: str, inputs: Mapping[str, np.ndarray], wanted: Sequence[str] = ()
+        self, signature: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
     ) -> dict[str, np.ndarray]:
         """Run a signature.
 
         Args:
-            signature_name: empty for `serving_default`.
+            signature: one of this servable's.
             inputs: input name -> value; strings as objects.
-            wanted: names of the outputs, each once; all of them where it is empty.
+            outputs: names of the outputs, each once; empty for all of them.
 
         Raises:
-            RefusalError: the inputs are not the signature's, or the graph refuses them.
+            StatusError: the inputs are not the signature's, or the graph rejects them.
         """
-        signature = self.signature(signature_name)
         if signature.method_name not in METHODS:
-            raise RefusalError(
-                INVALID_ARGUMENT,
+            raise invalid(
                 f"Expected prediction signature method_name to be one of {', '.join(sorted(METHODS))}. "
-                f"Was: {signature.method_name or 'none'}",
+                f"Was: {signature.method_name or 'none'}"
             )
         _check_inputs(signature, inputs)
-        unknown = sorted(set(wanted) - set(signature.outputs))
+        names = list(outputs) or list(signature.outputs)
+        unknown = sorted(set(names) - set(signature.outputs))
         if unknown:
-            raise RefusalError(
-                INVALID_ARGUMENT,
-                f"output tensor alias not found in signature: {', '.join(unknown)}; "
-                f"there are: {', '.join(sorted(signature.outputs))}",
-            )
-        if len(set(wanted)) < len(wanted):
-            raise RefusalError(INVALID_ARGUMENT, f"duplicate output tensor alias in: {', '.join(wanted)}")
-        names = list(wanted) or list(signature.outputs)
+            raise invalid(f"output tensor alias not found in signature: {', '.join(unknown)}")
+        if len(set(names)) < len(names):
+            raise invalid(f"duplicate output tensor alias in: {', '.join(names)}")
         feeds = {signature.inputs[name].name: value for name, value in inputs.items()}
         try:
             values = self._session.run([signature.outputs[name].name for name in names], feeds)
         except tf.errors.OpError as error:
-            raise RefusalError.of(error) from error
+            raise StatusError.of(error) from error
         return dict(zip(names, values, strict=True))
 
     def _warm_up(self, file: Path) -> int:
-        """Replay the recorded predict requests, as the C++ server does before it answers others."""
+        """Run the recorded predict requests, as the C++ server does before a version is available."""
         if not file.is_file():
             return 0
         count = 0
-        for record in tf.data.TFRecordDataset(str(file)).take(MOST_WARMUP_RECORDS).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(str(file)).take(MAX_RECORDS).as_numpy_iterator():
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if log.WhichOneof("log_type") != "predict_log":
                 raise ValueError(f"{file} must hold predict requests; record {count} is none")
             request = log.predict_log.request
-            inputs = {name: from_proto(value) for name, value in request.inputs.items()}
             try:
-                self.run(request.model_spec.signature_name, inputs)
-            except RefusalError as refusal:
-                raise ValueError(f"warm-up request {count} failed: {refusal.message}") from refusal
+                inputs = {name: from_proto(value) for name, value in request.inputs.items()}
+                self.run(self.signature(request.model_spec.signature_name), inputs)
+            except StatusError as error:
+                raise ValueError(f"warm-up request {count} failed: {error.message}") from error
             count += 1
         return count
 
@@ -118,19 +111,16 @@ class Servable:
 def _check_inputs(signature: Any, inputs: Mapping[str, np.ndarray]) -> None:
     extra, missing = set(inputs) - set(signature.inputs), set(signature.inputs) - set(inputs)
     if extra or missing:
-        raise RefusalError(
-            INVALID_ARGUMENT,
+        raise invalid(
             f"input size does not match signature: {len(inputs)}!={len(signature.inputs)}. "
             f"Sent extra: {{{','.join(sorted(extra))}}}. "
-            f"Missing but required: {{{','.join(sorted(missing))}}}.",
+            f"Missing but required: {{{','.join(sorted(missing))}}}."
         )
     for name, value in inputs.items():
         info = signature.inputs[name]
         dtype, shape = tf.dtypes.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape)
         given = tf.dtypes.as_dtype(value.dtype)
         if given != dtype:
-            raise RefusalError(INVALID_ARGUMENT, f"input {name} must be {dtype.name}; got {given.name}")
+            raise invalid(f"input {name} must be {dtype.name}; got {given.name}")
         if not shape.is_compatible_with(value.shape):
-            raise RefusalError(
-                INVALID_ARGUMENT, f"input {name} must have shape {shape}; got {tf.TensorShape(value.shape)}"
-            )
+            raise invalid(f"input {name} must have shape {shape}; got {tf.TensorShape(value.shape)}")

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from serving.development.refusal import INVALID_ARGUMENT, RefusalError
+from serving.development.errors import invalid
 
-# A message may give one value and claim any number of equal ones: so many are believed, of so many bytes.
-MOST_REPEATED_VALUES, MOST_REPEATED_BYTES = 2**20, 2**26
+# A message may hold one value and a shape of any number of equal ones; the array has at most so many bytes.
+MAX_BYTES = 2**28
 _FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -25,45 +25,33 @@ _FIELDS = {
 
 
 def from_proto(message: Any) -> np.ndarray:
-    """The array that a TensorProto holds; strings as objects.
+    """The array of a TensorProto; strings as objects.
 
     Raises:
-        RefusalError: it is of another dtype than these, or its shape and its values do not agree.
+        StatusError: its dtype is none of these, it is too large, or its shape and its values do not agree.
     """
     try:
         dtype = tf.dtypes.as_dtype(message.dtype)
-        field = _FIELDS[dtype]
+        values = getattr(message, _FIELDS[dtype])
     except (TypeError, KeyError) as error:
         known = ", ".join(known.name for known in _FIELDS)
-        raise RefusalError(
-            INVALID_ARGUMENT, f"a tensor must be {known}; got dtype {message.dtype}"
-        ) from error
+        raise invalid(f"a tensor must be {known}; got dtype {message.dtype}") from error
     shape = [dimension.size for dimension in message.tensor_shape.dim]
     if message.tensor_shape.unknown_rank or min(shape, default=0) < 0:
-        raise RefusalError(INVALID_ARGUMENT, f"a tensor must have a known shape; got {shape}")
-    claimed = math.prod(shape)
-    if message.tensor_content:
-        given = len(message.tensor_content) / dtype.size if dtype != tf.string else -1
-        is_whole = given == claimed
-    else:
-        values = getattr(message, field)
-        given = len(values)
-        is_whole = given == claimed
-        if 0 < given < claimed <= MOST_REPEATED_VALUES:  # the last one is repeated
-            value_bytes = len(values[-1]) if dtype == tf.string else dtype.size
-            is_whole = value_bytes * claimed <= MOST_REPEATED_BYTES
-    if not is_whole:
-        raise RefusalError(
-            INVALID_ARGUMENT, f"a tensor of shape {shape} must hold {claimed} values; it holds {given:g}"
-        )
+        raise invalid(f"a tensor must have a known shape; got {shape}")
+    count = math.prod(shape)
+    if not message.tensor_content and count > len(values):  # the last one is repeated
+        value_bytes = max(map(len, values), default=0) if dtype == tf.string else dtype.size
+        if count * max(1, value_bytes) > MAX_BYTES:
+            raise invalid(f"a tensor must have at most {MAX_BYTES} bytes; got one of shape {shape}")
     try:
         return tf.make_ndarray(message)
     except (ValueError, TypeError, OverflowError) as error:
-        raise RefusalError(INVALID_ARGUMENT, f"not a whole tensor: {error}") from error
+        raise invalid(f"a tensor of shape {shape} must hold as many values: {error}") from error
 
 
 def to_proto(value: np.ndarray) -> Any:
-    """The array as a TensorProto with a value a field, the form in which TensorFlow Serving answers."""
+    """The array as a TensorProto with a value a field, the form of TensorFlow Serving's responses."""
     dtype = tf.dtypes.as_dtype(value.dtype)
     message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in value.shape:

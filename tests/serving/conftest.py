@@ -6,30 +6,62 @@
     RLL_SERVING_ARTEFACT  the folder of versions that it serves, to compare with and, where it may be
                           written to, to add versions to; without it what needs the folder is left out
 
-TensorFlow Serving looks for versions and tells of a corrupt one in time for the tests where it was started
+TensorFlow Serving finds a new version, and rejects a corrupt one, in time for the tests where it was started
 with --file_system_poll_wait_seconds=1 --max_num_load_retries=0.
 """
 
+import numpy as np
 import pytest
 
+from rll_tf.data import open_dataset
+from rll_tf.evaluation import concatenate_levels
+from rll_tf.training import Run, embed
+from serving.serve import CONFIG
 from tests.conftest import rll
 from tests.serving.endpoint import Endpoint, ServeProcess, given_endpoint
 
 
 @pytest.fixture(scope="session")
-def served(exported, run_folder, pictures, tmp_path_factory):
-    """A folder of versions with a gallery, and the development server as `rll serve` starts it."""
-    folder = tmp_path_factory.mktemp("served")
-    gallery = tmp_path_factory.mktemp("gallery") / "gallery.npz"
-    rll("embed", exported, "--data", f"folder:{pictures}", "--to", gallery)
+def embeddings(run_folder, pictures):
+    """Level -> the pictures' embeddings by the run's model, which every artefact must give."""
+    run = Run.open(run_folder)
+    return embed(run.best_model(), open_dataset(f"folder:{pictures}"), run.settings.preprocessing)
+
+
+@pytest.fixture(scope="session")
+def artefact_folder(run_folder, pictures, embeddings, tmp_path_factory):
+    """A folder of versions; the one in it has the pictures as its gallery. The server's tests add others."""
+    folder, gallery = tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("gallery") / "gallery.npz"
+    catalogue = open_dataset(f"folder:{pictures}")
+    np.savez(
+        gallery,
+        embeddings=concatenate_levels(embeddings),
+        labels=catalogue.labels,
+        paths=np.array(catalogue.paths),
+        class_names=np.array(catalogue.class_names),
+        level=np.array("concat"),
+    )
     rll("export", run_folder, "--to", folder, "--gallery", gallery, "--top", 4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artefact(artefact_folder):
+    """The folder of its first version."""
+    return artefact_folder / "1"
+
+
+@pytest.fixture(scope="session")
+def served(artefact_folder, tmp_path_factory):
+    """The folder of versions, and the development server as `rll serve` starts it."""
     path = tmp_path_factory.mktemp("path")
     docker = path / "docker"
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
-    with ServeProcess(folder, "--port", 0, "--grpc-port", 0, path=path) as server:
+    batching = ("--batching-parameters", CONFIG / "batching.pbtxt")
+    with ServeProcess(artefact_folder, "--port", 0, "--grpc-port", 0, *batching, path=path) as server:
         assert server.announced, "\n".join(server.lines)
-        yield folder, server
+        yield artefact_folder, server
         # With connections still open: no thread may be torn down within TensorFlow.
         assert server.end() == 0, "\n".join(server.lines)
         assert server.lines[-1] == "rll serve: ended"
@@ -37,7 +69,7 @@ def served(exported, run_folder, pictures, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def endpoint(request):
-    """What the conformance tests ask."""
+    """What the conformance tests send requests to."""
     endpoint = given_endpoint()
     if endpoint is None:
         folder, server = request.getfixturevalue("served")

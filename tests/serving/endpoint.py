@@ -1,4 +1,4 @@
-"""The endpoint that the conformance tests ask, and what they send."""
+"""The endpoint that the conformance tests call, and what they send."""
 
 import base64
 import functools
@@ -28,7 +28,7 @@ HTTP = urllib3.PoolManager(retries=False)
 
 
 class Endpoint:
-    """Where the tests ask; what is not known of it is None, and the tests that need it are left out."""
+    """An endpoint; what is not known of it is None, and the tests that need it are left out."""
 
     def __init__(self, url, grpc_url, model, folder):
         self.url, self.grpc_url, self.model, self.folder = url, grpc_url, model, folder
@@ -51,12 +51,12 @@ class Endpoint:
         return Artefact(self.folder)
 
     def get(self, suffix=""):
-        """A GET request: status and parsed answer."""
+        """A GET request: status and parsed response."""
         response = HTTP.request("GET", f"{self.url}/v1/models/{self.model}{suffix}")
         return response.status, json.loads(response.data)
 
     def post(self, body, suffix=":predict"):
-        """A predict request as it stands: status and parsed answer."""
+        """A predict request as it stands: status and parsed response."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         response = HTTP.request("POST", f"{self.url}/v1/models/{self.model}{suffix}", body=content)
         return response.status, json.loads(response.data)
@@ -67,9 +67,9 @@ class Endpoint:
             pytest.skip("the served model has no gallery")
 
     def version(self):
-        """The version that answers."""
-        _, answer = self.get("/metadata")
-        return int(answer["model_spec"]["version"])
+        """The version that is served."""
+        _, metadata = self.get("/metadata")
+        return int(metadata["model_spec"]["version"])
 
     def add_version(self, write):
         """Write a further version as `rll export` does: whole at once. Returns its folder."""
@@ -96,7 +96,7 @@ class ServeProcess:
     Args:
         words: after `rll serve`.
         path: the only folder on the path.
-        until: the line on standard error that tells that it serves; its match is `announced`.
+        until: the line on standard error with which it begins to serve; its match is `announced`.
     """
 
     def __init__(self, *words, path, until=r"rll_tf at (http://\S+) and (grpc://[^;\s]+)"):

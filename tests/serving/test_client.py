@@ -212,7 +212,7 @@ def test_a_deadline_ends_a_call(slow, options, pauses):
     """Whether no answer comes or one that never ends; it is not asked again."""
     with scripted(slow) as server:
         with EmbeddingClient(server.url, **options) as client:
-            with pytest.raises(DeadlineError, match=r"no (whole )?answer within 0\.\d+ s") as failed:
+            with pytest.raises(DeadlineError, match=r"no (whole )?response within 0\.\d+ s") as failed:
                 client.embed([b"a"])
             assert isinstance(failed.value, TimeoutError)
             assert str(failed.value).startswith(server.url)
@@ -286,6 +286,25 @@ def test_search_results_that_do_not_fit_are_told():
             client.search([b"a"])
 
 
+def test_a_rejected_picture_has_its_index_in_the_call():
+    """Whichever request it went in; beyond a request's pictures it is another client's."""
+
+    def reject(handler, request):
+        (first, *_) = request["inputs"]["images"]
+        index = {b"c": 1, b"e": 2}.get(base64.b64decode(first["b64"]))
+        if index is None:
+            embeddings(handler, request)
+            return
+        message = f"assertion failed: [images[{index}] must be a picture]\n\t [[{{{{node x}}}}]]"
+        document(400, {"error": message})(handler, request)
+
+    with scripted(reject) as server, EmbeddingClient(server.url, batch_size=2) as client:
+        for pictures, wanted in (([b"a", b"b", b"c", b"d"], 3), ([b"a", b"b", b"e", b"f"], None)):
+            with pytest.raises(RequestError) as rejected:
+                client.embed(pictures)
+            assert (rejected.value.index, rejected.value.reason) == (wanted, "must be a picture")
+
+
 def test_the_first_failure_ends_a_call():
     """No further batch is sent."""
     with scripted(document(400, {"error": "no"})) as server:
@@ -314,8 +333,9 @@ def test_arguments_are_checked(monkeypatch):
     with EmbeddingClient("http://localhost:1") as client:
         with pytest.raises(ValueError, match="at least 1 picture"):
             client.embed([])
-        with pytest.raises(PictureError, match="picture 1 must have at most 3 bytes; it has 4"):
+        with pytest.raises(PictureError, match="picture 1 must have at most 3 bytes; it has 4") as rejected:
             client.embed([b"abc", b"abcd"])
+        assert (rejected.value.index, rejected.value.reason) == (1, "must have at most 3 bytes; it has 4")
         with pytest.raises(PictureError, match="picture 0 must have at least 1 byte; it has none"):
             client.embed([b""])
         with pytest.raises(TypeError, match="picture 0 must be bytes; got str"):

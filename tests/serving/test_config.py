@@ -7,9 +7,9 @@ import yaml
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.guard import Limits
-from serving.messages import BatchingParameters, MonitoringConfig, read_text
 from serving.serve import CONFIG, IMAGE, Service, container_command, model_server_command
 from tests.conftest import ROOT
+from tests.serving.messages import BatchingParameters, MonitoringConfig, read_text
 
 # The flags of tensorflow_model_server that are used here.
 FLAGS = {
@@ -118,9 +118,9 @@ def test_compose_and_kubernetes_start_the_server_alike(compose, container):
     assert container["command"] == compose["services"]["serving"]["entrypoint"]
 
 
-def test_rll_serve_uses_known_flags(exported, tmp_path):
-    """Of the program and of the container; a corrupt version is refused at once."""
-    service = Service(exported, batching_file=CONFIG / "batching.pbtxt")
+def test_rll_serve_uses_known_flags(artefact_folder):
+    """Of the program and of the container; a corrupt version is rejected at once."""
+    service = Service(artefact_folder, batching_file=CONFIG / "batching.pbtxt")
     command = container_command("docker", service, "name")
     for words in (model_server_command("server", service)[1:], command[command.index(IMAGE) + 1 :]):
         given = flags(words)

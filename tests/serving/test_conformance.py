@@ -162,7 +162,7 @@ def test_several_outputs_come_by_name(endpoint):
 
 
 def test_curl_gets_the_embedding(endpoint, tmp_path):
-    """The README's request, by a client that is none of ours."""
+    """The documented request, by a client that is none of ours."""
     if shutil.which("curl") is None:
         pytest.skip("there is no curl")
     (tmp_path / "request.json").write_text(json.dumps({"instances": [b64(GOOD)]}))
@@ -175,11 +175,11 @@ def test_curl_gets_the_embedding(endpoint, tmp_path):
     np.testing.assert_allclose(json.loads(process.stdout)["predictions"], wanted, atol=TOLERANCE)
 
 
-def test_the_readmes_python_asks_it(endpoint, tmp_path, monkeypatch):
+def test_the_documented_python_runs(endpoint, tmp_path, monkeypatch):
     """The block as it stands, but for the address and the model's name."""
     endpoint.require_gallery()
     (block,) = re.findall(
-        r"```python\n([^`]*EmbeddingClient[^`]*)```", (ROOT / "README.md").read_text("utf-8")
+        r"```python\n([^`]*EmbeddingClient[^`]*)```", (ROOT / "docs" / "serving.md").read_text("utf-8")
     )
     address = f'"{endpoint.url}", "{endpoint.model}"'
     assert '"http://127.0.0.1:8501"' in block

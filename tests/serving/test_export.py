@@ -4,11 +4,14 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,10 +22,11 @@ from tensorflow.python.framework import op_def_registry  # has no public name
 from rll_tf.data import Preprocessing, open_dataset
 from rll_tf.evaluation import concatenate_levels, nearest_neighbours
 from rll_tf.models import embedding_model
-from rll_tf.training import Run, embed
+from rll_tf.training import Run
 from serving import export as export_module
-from serving.artefact import Artefact, refusal
+from serving.artefact import Artefact
 from serving.check import check
+from serving.errors import PictureRejected
 from serving.export import describe_signatures, export
 from serving.guard import Limits
 from serving.publish import drafting
@@ -31,6 +35,7 @@ from tests.conftest import ROOT, rll
 from trainers import cli
 
 PREPROCESSING = Preprocessing(16, 20)
+FRESH_PROCESS = ROOT / "serving" / "fresh_process.py"
 
 
 @pytest.fixture(scope="module")
@@ -39,129 +44,129 @@ def model():
     return embedding_model("convnet", ["low", "high"], 8, input_shape=(16, 16, 3))
 
 
-def test_the_artefact_embeds_as_the_model_does(exported, run_folder, pictures):
+@pytest.fixture(scope="module")
+def loaded(artefact):
+    """The artefact in this process."""
+    return Artefact(artefact)
+
+
+@pytest.fixture(scope="module")
+def limited(run_folder, artefact, pictures, tmp_path_factory):
+    """The run's artefact with its own pictures packed into it, in int8 and with other limits."""
+    folder = tmp_path_factory.mktemp("limited")
+    gallery = folder.with_suffix(".npz")
+    rll("embed", artefact, "--data", f"folder:{pictures}", "--to", gallery)
+    limits = ("--max-pixels", 5000, "--max-batch", 7)
+    words = ("--gallery", gallery, "--top", 4, "--gallery-precision", "int8", *limits)
+    rll("export", run_folder, "--to", folder, *words)
+    return Artefact(folder)
+
+
+def test_the_artefact_embeds_as_the_model_does(loaded, embeddings, pictures):
     """Files' bytes through the artefact equal the catalogue through the model, level by level and joined."""
-    run = Run.open(run_folder)
     catalogue = open_dataset(f"folder:{pictures}")
-    wanted = embed(run.best_model(), catalogue, run.settings.preprocessing)
-    artefact = Artefact(exported)
     encoded = [catalogue.encoded(index) for index in range(len(catalogue))]
-    for level, values in wanted.items():
-        np.testing.assert_allclose(artefact.embed(encoded, level), values, atol=1e-5)
-    np.testing.assert_allclose(artefact.embed(encoded), concatenate_levels(wanted), atol=1e-5)
+    for level, values in embeddings.items():
+        np.testing.assert_allclose(loaded.embed(encoded, level), values, atol=1e-5)
+    np.testing.assert_allclose(loaded.embed(encoded), concatenate_levels(embeddings), atol=1e-5)
 
 
-def test_signatures_are_as_documented(exported, with_gallery):
+def test_signatures_are_as_documented(artefact):
     """Names, dtypes and shapes, the batch first and free everywhere; the metadata says the same."""
 
     def tensor(dtype, *shape):
         return {"dtype": dtype, "shape": [None, *shape]}
 
     images = {"images": tensor("string")}
-    wanted = {
+    expected = {
         "serving_default": {"inputs": images, "outputs": {"embedding": tensor("float32", 24)}},
         "pixels": {
             "inputs": {"pixels": tensor("uint8", None, None, 3)},
             "outputs": {"embedding": tensor("float32", 24)},
         },
-    }
-    for level in ("low", "mid", "high"):
-        wanted[level] = {"inputs": images, "outputs": {"embedding": tensor("float32", 8)}}
-    assert describe_signatures(exported / "1") == wanted
-    wanted["search"] = {
-        "inputs": images,
-        "outputs": {
-            "ids": tensor("int64", 4),
-            "labels": tensor("int64", 4),
-            "distances": tensor("float32", 4),
-            "paths": tensor("string", 4),
-            "class_names": tensor("string", 4),
+        "search": {
+            "inputs": images,
+            "outputs": {
+                "ids": tensor("int64", 4),
+                "labels": tensor("int64", 4),
+                "distances": tensor("float32", 4),
+                "paths": tensor("string", 4),
+                "class_names": tensor("string", 4),
+            },
         },
     }
-    assert describe_signatures(with_gallery / "1") == wanted
-    metadata = json.loads((with_gallery / "1" / "assets.extra" / "rll_tf.json").read_text())
-    assert metadata["signatures"] == wanted
+    for level in ("low", "mid", "high"):
+        expected[level] = {"inputs": images, "outputs": {"embedding": tensor("float32", 8)}}
+    assert describe_signatures(artefact) == expected
+    metadata = json.loads((artefact / "assets.extra" / "rll_tf.json").read_text())
+    assert metadata["signatures"] == expected
 
 
-@pytest.fixture(scope="module")
-def with_gallery(run_folder, exported, pictures, tmp_path_factory):
-    """The run's artefact with its own pictures packed into it, in int8 and with other limits."""
-    folder = tmp_path_factory.mktemp("with gallery")
-    gallery = folder.with_suffix(".npz")
-    rll("embed", exported, "--data", f"folder:{pictures}", "--to", gallery)
-    limits = ("--max-pixels", 5000, "--max-batch", 7)
-    words = ("--gallery", gallery, "--top", 4, "--gallery-precision", "int8", *limits)
-    rll("export", run_folder, "--to", folder, *words)
-    return folder
-
-
-def test_search_finds_each_picture_of_its_gallery(with_gallery, pictures):
-    """Its own path and class first; the others as exact search over the same embeddings finds them."""
+def test_search_finds_each_picture_of_its_gallery(limited, pictures):
+    """Its own path and class first, however many queries; distances as those of exact search."""
     catalogue = open_dataset(f"folder:{pictures}")
-    embeddings = np.load(with_gallery.with_suffix(".npz"))["embeddings"]
-    search = tf.saved_model.load(str(with_gallery / "1")).signatures["search"]
-    for index in (0, 13):
-        found = search(images=tf.constant([catalogue.encoded(index)]))
-        assert found["paths"].numpy()[0, 0].decode() == catalogue.paths[index]
-        assert found["class_names"].numpy()[0, 0].decode() == catalogue.class_names[catalogue.labels[index]]
-        np.testing.assert_array_equal(found["labels"][0], catalogue.labels[found["ids"][0].numpy()])
-        _, distances = nearest_neighbours(embeddings[[index]], 4, gallery=embeddings)
-        np.testing.assert_allclose(found["distances"], distances, atol=0.02)
+    embeddings = np.load(limited.folder.parent.with_suffix(".npz"))["embeddings"]
+    found = limited.search([catalogue.encoded(index) for index in range(9)])
+    np.testing.assert_array_equal(found.paths[:, 0], catalogue.paths[:9])
+    np.testing.assert_array_equal(found.labels, np.array(catalogue.labels)[found.ids])
+    np.testing.assert_array_equal(found.class_names, np.array(catalogue.class_names)[found.labels])
+    _, distances = nearest_neighbours(embeddings[:9], 4, gallery=embeddings)
+    np.testing.assert_allclose(found.distances, distances, atol=0.02)
 
 
-def test_limits_travel_into_the_graph_and_the_metadata(with_gallery, run_folder):
-    """Beside what the run tells of itself; more pictures than a request may hold are asked for in parts."""
-    artefact = Artefact(with_gallery)
-    metadata = artefact.metadata
+def test_the_metadata_holds_the_limits_and_the_run(limited, run_folder):
+    """And what the gallery's precision costs."""
+    metadata = limited.metadata
     assert metadata["limits"] == {"max_pixels": 5000, "max_batch": 7}
     gallery = metadata["gallery"]
-    assert (gallery["rows"], gallery["level"], gallery["precision"], gallery["top"]) == (
-        30,
-        "concat",
-        "int8",
-        4,
-    )
+    named = {name: gallery[name] for name in ("rows", "level", "precision", "top")}
+    assert named == {"rows": 30, "level": "concat", "precision": "int8", "top": 4}
     assert set(gallery["accuracy_lost"]) >= {"top_1_changed", "top_k_changed", "recall@1_after"}
     assert metadata["metrics"] == json.loads((run_folder / "metrics.json").read_text())
     assert metadata["commit"] == json.loads((run_folder / "config.json").read_text())["commit"]
     assert "random weights" in metadata["licence"]
-    picture = tf.io.encode_png(np.zeros([20, 20, 3], np.uint8)).numpy()
-    assert artefact.embed([picture] * 16).shape == (16, 24)
+
+
+def test_a_rejected_picture_has_an_index(limited):
+    """In the list that was passed in, in whichever batch it went; also where only the decoder rejects it."""
+    good = tf.io.encode_png(np.zeros([20, 20, 3], np.uint8)).numpy()
     large = tf.io.encode_png(np.zeros([50, 101, 3], np.uint8)).numpy()
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        artefact.embed([picture, large])
-    assert refusal(caught.value) == "images[1] must have at most 5000 pixels; its header claims 5050"
+    damaged = bytearray(
+        tf.io.encode_png(np.random.default_rng(0).integers(0, 256, [20, 20, 3], np.uint8)).numpy()
+    )
+    damaged[60:400] = bytes(340)
+    assert limited.embed([good] * 16).shape == (16, 24)
+    for run in (limited.embed, limited.search):
+        with pytest.raises(PictureRejected) as rejected:
+            run([good] * 9 + [large])
+        assert rejected.value.index == 9
+        assert rejected.value.reason == "must have at most 5000 pixels; by its header it has 5050"
+        assert str(rejected.value) == f"picture 9 {rejected.value.reason}"
+        for before in (0, 1, 8):
+            with pytest.raises(PictureRejected, match="PNG") as rejected:
+                run([good] * before + [bytes(damaged), good])
+            assert rejected.value.index == before
+        with pytest.raises(PictureRejected, match="images must hold 1 to 7 pictures; got 0") as rejected:
+            run([])
+        assert rejected.value.index is None
 
 
-def test_a_picture_beyond_the_limits_is_named(capfd, with_gallery, tmp_path):
+def test_a_picture_beyond_the_limits_is_named(capfd, limited, tmp_path):
     """By the commands that embed with the artefact: one line with the file."""
     file = tmp_path / "class" / "large.png"
     file.parent.mkdir()
     Image.new("RGB", (101, 50)).save(file)
-    reason = "large.png: images[0] must have at most 5000 pixels; its header claims 5050"
-    to = str(tmp_path / "x.npz")
-    assert cli.run(["embed", str(with_gallery), "--data", f"folder:{tmp_path}", "--to", to]) == 1
-    assert reason in capfd.readouterr().err
-    gallery = str(with_gallery.with_suffix(".npz"))
-    assert cli.run(["search", str(with_gallery), str(file), "--gallery", gallery]) == 1
-    assert reason in capfd.readouterr().err
+    reason = r"large\.png: .*must have at most 5000 pixels; by its header it has 5050"
+    embedding = ("embed", limited.folder, "--data", f"folder:{tmp_path}", "--to", tmp_path / "x.npz")
+    searching = ("search", limited.folder, file)
+    for words in (embedding, searching):
+        assert cli.run([str(word) for word in words]) == 1
+        assert re.search(reason, capfd.readouterr().err)
 
 
-def test_pixels_equal_files(exported):
-    """A PNG's pixels, embedded as they are, give what its file gives."""
-    pixels = np.random.default_rng(2).integers(0, 256, [3, 31, 44, 3], np.uint8)
-    signatures = tf.saved_model.load(str(exported / "1")).signatures
-    files = tf.stack([tf.io.encode_png(picture) for picture in pixels])
-    np.testing.assert_allclose(
-        signatures["pixels"](pixels=tf.constant(pixels))["embedding"],
-        signatures["serving_default"](images=files)["embedding"],
-        atol=1e-6,
-    )
-
-
-def test_a_level_s_signature_holds_its_own_layers_alone(exported):
+def test_a_level_s_signature_holds_its_own_layers_alone(artefact):
     """As many convolutions as the level is deep: low has fewer than mid, mid than high."""
-    signatures = tf.saved_model.load(str(exported / "1")).signatures
+    signatures = tf.saved_model.load(str(artefact)).signatures
     levels = ("low", "mid", "high", "serving_default")
     counts = [sum("Conv2D" in node.op for node in _nodes(signatures[level])) for level in levels]
     assert 0 < counts[0] < counts[1] < counts[2] <= counts[3]
@@ -185,7 +190,7 @@ def _nodes(signature):
     return nodes
 
 
-def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(exported):
+def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(loaded):
     """Grey and RGB, JPEG and PNG, together as one by one."""
     encoded = []
     for number, (size, form, mode) in enumerate(
@@ -194,9 +199,8 @@ def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(exported):
         buffer = io.BytesIO()
         Image.new(mode, size, 40 * number).save(buffer, format=form)
         encoded.append(buffer.getvalue())
-    artefact = Artefact(exported)
-    together = artefact.embed(encoded)
-    apart = np.concatenate([artefact.embed([content]) for content in encoded])
+    together = loaded.embed(encoded)
+    apart = np.concatenate([loaded.embed([content]) for content in encoded])
     np.testing.assert_allclose(together, apart, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
@@ -217,11 +221,11 @@ OPERATIONS = """
 """.split()  # noqa: SIM905
 
 
-def test_the_graph_holds_known_operations_alone(with_gallery):
+def test_the_graph_holds_known_operations_alone(limited):
     """None calls back into Python, which a server has not; every one is registered by TensorFlow itself."""
     loader = tf.compat.v1.saved_model.loader.load
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        definition = loader(session, ["serve"], str(with_gallery / "1")).graph_def
+        definition = loader(session, ["serve"], str(limited.folder)).graph_def
     assert _operations(definition) <= set(OPERATIONS)
     assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
 
@@ -246,65 +250,64 @@ def _operations(definition):
     return {node.op for node in nodes} - functions
 
 
-def test_the_loader_route_answers_every_signature(with_gallery, pictures, tmp_path):
+def test_a_fresh_process_runs_every_signature(loaded, artefact, pictures, tmp_path):
     """Loaded and fed as the C++ server does it, by a process without Keras and this package."""
-    artefact = Artefact(with_gallery)
     catalogue = open_dataset(f"folder:{pictures}")
     files = [catalogue.encoded(index) for index in (0, 7, 13)]
     pixels = np.random.default_rng(0).integers(0, 256, [2, 31, 44, 3], np.uint8)
-    request, answer = tmp_path / "request.npz", tmp_path / "answer.npz"
-    everything = np.frombuffer(b"".join(files), np.uint8)
-    np.savez(request, bytes=everything, lengths=[len(file) for file in files], pixels=pixels, batch=2)
-    script = ROOT / "serving" / "fresh_process.py"
-    subprocess.run([sys.executable, "-I", script, artefact.folder, request, answer], check=True)
-    with np.load(answer) as arrays:
-        answers = dict(arrays)
-    described = describe_signatures(artefact.folder)
-    wanted = {f"{name}/{output}" for name, sides in described.items() for output in sides["outputs"]}
-    assert set(answers) == wanted
+    request, response = tmp_path / "request.npz", tmp_path / "response.npz"
+    content = np.frombuffer(b"".join(files), np.uint8)
+    np.savez(request, bytes=content, lengths=[len(file) for file in files], pixels=pixels, batch=2)
+    subprocess.run([sys.executable, "-I", FRESH_PROCESS, artefact, request, response], check=True)
+    with np.load(response) as arrays:
+        outputs = dict(arrays)
+    described = describe_signatures(artefact)
+    assert set(outputs) == {f"{name}/{key}" for name, sides in described.items() for key in sides["outputs"]}
     for level in ("serving_default", "low", "mid", "high"):
-        embeddings = artefact.embed(files, None if level == "serving_default" else level)
-        np.testing.assert_allclose(answers[f"{level}/embedding"], embeddings, atol=1e-5)
-    signatures = tf.saved_model.load(str(artefact.folder)).signatures
-    embeddings = signatures["pixels"](pixels=tf.constant(pixels))["embedding"]
-    np.testing.assert_allclose(answers["pixels/embedding"], embeddings, atol=1e-5)
-    found = artefact.search(files)
-    np.testing.assert_allclose(answers["search/distances"], found.distances, atol=1e-5)
+        embeddings = loaded.embed(files, None if level == "serving_default" else level)
+        np.testing.assert_allclose(outputs[f"{level}/embedding"], embeddings, atol=1e-5)
+    embeddings = loaded.embed([tf.io.encode_png(picture).numpy() for picture in pixels])
+    np.testing.assert_allclose(outputs["pixels/embedding"], embeddings, atol=1e-5)
+    found = loaded.search(files)
+    np.testing.assert_allclose(outputs["search/distances"], found.distances, atol=1e-5)
     for name in ("ids", "labels", "paths", "class_names"):
-        np.testing.assert_array_equal(answers[f"search/{name}"].astype(str), getattr(found, name).astype(str))
+        np.testing.assert_array_equal(outputs[f"search/{name}"].astype(str), getattr(found, name).astype(str))
 
 
-def test_the_fresh_process_has_neither_keras_nor_this_package():
-    """Their import fails after its first lines, before TensorFlow is loaded."""
-    source = (ROOT / "serving" / "fresh_process.py").read_text(encoding="utf-8")
-    before = source.partition("import tensorflow as tf")[0]
-    for module in ("keras", "rll_tf", "serving"):
-        code = f"{before}\nimport {module}"
-        command = [sys.executable, "-c", code]
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert f"ModuleNotFoundError: import of {module} halted" in process.stderr
-
-
-def test_the_check_runs_on_the_processor(exported, run_folder):
-    """The fresh process sees no GPU from before TensorFlow is loaded, and the model is asked on the CPU."""
-    source = (ROOT / "serving" / "fresh_process.py").read_text(encoding="utf-8")
-    code = f"{source.partition('import tensorflow as tf')[0]}\nprint(os.environ['CUDA_VISIBLE_DEVICES'])"
+def test_the_fresh_process_has_neither_keras_nor_this_package_nor_a_gpu():
+    """From before TensorFlow is loaded."""
+    before = FRESH_PROCESS.read_text(encoding="utf-8").partition("import tensorflow as tf")[0]
+    code = f"""{before}
+print(os.environ["CUDA_VISIBLE_DEVICES"])
+for name in ("keras", "rll_tf", "serving"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        print(name)
+"""
     command = [sys.executable, "-c", code]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "-1\n"
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["-1", "keras", "rll_tf", "serving"]
+
+
+def test_an_artefact_is_compared_with_the_model_on_the_processor(artefact, run_folder):
+    """With the model it passes; with one whose embeddings differ by little more than rounding it does not."""
     run, devices = Run.open(run_folder), []
     model = run.best_model()
 
-    def recording(pictures, training):
+    def changed(pictures, training):
         devices.append(context.context().device_name)
-        return model(pictures, training=training)
+        return {level: values + 2e-5 for level, values in model(pictures, training=training).items()}
 
-    check(recording, run.settings.preprocessing, Limits(), Artefact(exported).folder)
+    check(model, run.settings.preprocessing, Limits(), artefact)
+    with pytest.raises(RuntimeError, match="low embeddings must equal the model's to 1e-05"):
+        check(changed, run.settings.preprocessing, Limits(), artefact)
     assert [name.rpartition("/device:")[2] for name in devices] == ["CPU:0", "CPU:0"]
 
 
 def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
     """One more than the largest; nothing temporary is left; metadata lies in assets.extra; any umask."""
-    monkeypatch.setattr(export_module, "check", lambda *_: None)  # which other tests watch
+    monkeypatch.setattr(export_module, "check", lambda *_: None)  # other tests run it
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
     before = os.umask(0o077)
@@ -322,29 +325,19 @@ def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypat
     assert Preprocessing.from_dict(metadata["preprocessing"]) == PREPROCESSING
 
 
-def test_an_artefact_that_answers_otherwise_is_not_published(model, tmp_path, monkeypatch):
-    """If its preprocessing is not the model's, the check fails and the folder stays as it was."""
-    write = export_module._write
-    wrong = Preprocessing(16, 20, bgr=True)
-    monkeypatch.setattr(export_module, "_write", lambda model, _, *rest: write(model, wrong, *rest))
-    with pytest.raises(RuntimeError, match="low embeddings must equal the model's to 1e-05"):
-        export(model, PREPROCESSING, tmp_path, {})
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_artefact_that_does_not_load_is_not_published(model, tmp_path, monkeypatch):
-    """A broken graph file is seen by the fresh process."""
+    """A broken graph file fails in the fresh process."""
 
-    def broken(model, preprocessing, folder, *_):
-        (folder / "saved_model.pb").write_bytes(b"broken")
+    def broken(_, folder, **__):
+        Path(folder, "saved_model.pb").write_bytes(b"broken")
 
-    monkeypatch.setattr(export_module, "_write", broken)
+    monkeypatch.setattr(keras.export.ExportArchive, "write_out", broken)
     with pytest.raises(RuntimeError, match="failed in a fresh process"):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_without_an_artefact_is_told_apart(exported, tmp_path):
+def test_a_folder_without_an_artefact_is_an_error(loaded, tmp_path):
     """Missing, empty, foreign and broken ones."""
     with pytest.raises(FileNotFoundError, match=r"must be a folder; .*nowhere is none"):
         Artefact(tmp_path / "nowhere")
@@ -359,7 +352,7 @@ def test_a_folder_without_an_artefact_is_told_apart(exported, tmp_path):
     with pytest.raises(ValueError, match="is not a whole SavedModel"):
         Artefact(tmp_path)
     with pytest.raises(ValueError, match="has no level 'top'; it has: low, mid, high"):
-        Artefact(exported / "1").embed([b""], "top")
+        loaded.embed([b""], "top")
 
 
 @pytest.mark.parametrize(
@@ -373,12 +366,12 @@ def test_a_folder_without_an_artefact_is_told_apart(exported, tmp_path):
     ],
 )
 def test_a_full_disk_is_an_oserror_and_leaves_nothing(model, tmp_path, monkeypatch, error, message):
-    """TensorFlow has its own errors for what the file system says; the system's own name no file."""
+    """TensorFlow has its own errors for the file system's; the system's own name no file."""
 
-    def full(*_):
+    def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(export_module, "_write", full)
+    monkeypatch.setattr(keras.export.ExportArchive, "write_out", full)
     with pytest.raises(OSError, match=message):
         export(model, PREPROCESSING, tmp_path, {})
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.serving.endpoint import GOOD, TOLERANCE, draw_pictures, wait_for
 
-CALLERS, REQUESTS = 32, 2000
+CALLERS = 32
 # Between two requests of a caller, so that loading a version gets some of the processor too.
 PAUSE_S = 0.2
 
@@ -19,14 +19,14 @@ class Callers:
     """Threads that send one request after the other; what they got, and what went wrong.
 
     Args:
-        ask: the request's number -> its answer.
-        numbers: of the requests; they end with them, or when they are told to.
+        call: the request's number -> its response.
+        numbers: of the requests; the threads stop at their end, or at `end`.
         pause_s: of each caller between two requests.
     """
 
-    def __init__(self, ask, numbers, pause_s=0):
-        self.failures, self.answers, self._pause_s = [], [], pause_s
-        self._ask, self._numbers, self._lock = ask, iter(numbers), threading.Lock()
+    def __init__(self, call, numbers, pause_s=0):
+        self.failures, self.responses, self._pause_s = [], [], pause_s
+        self._call, self._numbers, self._lock = call, iter(numbers), threading.Lock()
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._work) for _ in range(CALLERS)]
         for thread in self._threads:
@@ -39,17 +39,17 @@ class Callers:
                     number = next(self._numbers, None)
                 if number is None:
                     return
-                self.answers.append((number, self._ask(number)))
+                self.responses.append((number, self._call(number)))
         except BaseException as error:
             self.failures.append(error)
 
     def more(self, count):
-        """Wait for so many further answers."""
-        wanted = len(self.answers) + count
-        wait_for(lambda: len(self.answers) >= wanted or self.failures)
+        """Wait for so many further responses."""
+        wanted = len(self.responses) + count
+        wait_for(lambda: len(self.responses) >= wanted or self.failures)
 
     def join(self):
-        """Wait until all requests are answered; fail with the first failure."""
+        """Wait for the responses to all requests; fail with the first failure."""
         for thread in self._threads:
             thread.join()
         if self.failures:
@@ -72,24 +72,25 @@ def clients(endpoint):
         ]
 
 
-def test_concurrent_callers_each_get_their_own_answer(endpoint, clients):
-    """32 callers, 2,000 requests of different pictures: none lost, none mixed up, none doubled."""
-    pictures = draw_pictures(REQUESTS, seed=1)
+@pytest.mark.parametrize("requests", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_concurrent_callers_each_get_their_own_embedding(endpoint, clients, requests):
+    """32 callers, all requests of different pictures: none lost, none mixed up, none doubled."""
+    pictures = draw_pictures(requests, seed=1)
     wanted = endpoint.artefact.embed(pictures)
     squared = np.sum(wanted**2, axis=1)
-    distances = squared[:, None] + squared - 2 * wanted @ wanted.T + 9 * np.eye(REQUESTS)
+    distances = squared[:, None] + squared - 2 * wanted @ wanted.T + 9 * np.eye(requests)
     assert distances.min() > (10 * TOLERANCE) ** 2, "the pictures must be told apart by their embeddings"
     callers = Callers(
-        lambda number: clients[number % len(clients)].embed([pictures[number]])[0], range(REQUESTS)
+        lambda number: clients[number % len(clients)].embed([pictures[number]])[0], range(requests)
     )
     callers.join()
-    assert sorted(number for number, _ in callers.answers) == list(range(REQUESTS))
-    for number, answer in callers.answers:
-        np.testing.assert_allclose(answer, wanted[number], atol=TOLERANCE)
+    assert sorted(number for number, _ in callers.responses) == list(range(requests))
+    for number, embedding in callers.responses:
+        np.testing.assert_allclose(embedding, wanted[number], atol=TOLERANCE)
 
 
-def test_a_new_version_is_taken_up_without_a_failed_request(endpoint, clients):
-    """It appears while 32 callers ask; afterwards it answers, and the old one is gone."""
+def test_a_new_version_is_loaded_without_a_failed_request(endpoint, clients):
+    """It appears under 32 callers; afterwards it is served, and the old one is gone."""
     old = endpoint.version()
     wanted = endpoint.artefact.embed([GOOD])
     callers = Callers(lambda number: clients[number % len(clients)].embed([GOOD]), itertools.count(), PAUSE_S)
@@ -103,12 +104,12 @@ def test_a_new_version_is_taken_up_without_a_failed_request(endpoint, clients):
     finally:
         callers.end()
     assert endpoint.version() == number
-    for _, answer in callers.answers:
-        np.testing.assert_allclose(answer, wanted, atol=TOLERANCE)
+    for _, embedding in callers.responses:
+        np.testing.assert_allclose(embedding, wanted, atol=TOLERANCE)
 
 
-def test_a_corrupt_version_is_refused_and_the_old_one_goes_on(endpoint, clients):
-    """Its status tells why; every request is answered as before."""
+def test_a_corrupt_version_is_rejected_and_the_old_one_stays(endpoint, clients):
+    """Its status has the reason; every response is as before."""
     old = endpoint.version()
     wanted = endpoint.artefact.embed([GOOD])
 
@@ -128,5 +129,5 @@ def test_a_corrupt_version_is_refused_and_the_old_one_goes_on(endpoint, clients)
     finally:
         callers.end()
     assert endpoint.version() == old
-    for _, answer in callers.answers:
-        np.testing.assert_allclose(answer, wanted, atol=TOLERANCE)
+    for _, embedding in callers.responses:
+        np.testing.assert_allclose(embedding, wanted, atol=TOLERANCE)

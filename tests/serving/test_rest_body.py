@@ -1,9 +1,8 @@
-"""The development server's reading of HTTP: bodies however they are sent, and what is refused."""
+"""The development server's reading of HTTP: bodies however they are sent, and what is rejected."""
 
 import contextlib
 import json
 import socket
-import threading
 import types
 
 import numpy as np
@@ -20,15 +19,18 @@ ANSWER = b'{"predictions": [[1.0], [3.0]]}'
 
 
 class Lengths:
-    """A model that answers with its strings' lengths."""
+    """A model whose outputs are its strings' lengths."""
 
     def servable(self, _):
-        """It has one signature."""
-        info = meta_graph_pb2.TensorInfo(dtype=tf.string.as_datatype_enum)
-        signature = types.SimpleNamespace(inputs={"images": info})
-        return types.SimpleNamespace(signature=lambda _: signature)
+        """The only version is the model itself."""
+        return self
 
-    def predict(self, _servable, _signature, inputs):
+    def signature(self, _):
+        """The only signature."""
+        info = meta_graph_pb2.TensorInfo(dtype=tf.string.as_datatype_enum)
+        return types.SimpleNamespace(inputs={"images": info})
+
+    def run(self, _, inputs):
         """[B, 1]."""
         return {"embedding": np.array([[len(value)] for value in inputs["images"]], np.float32)}
 
@@ -37,13 +39,9 @@ class Lengths:
 def address():
     """Where the server listens."""
     server = RestServer(("127.0.0.1", 0), Lengths(), MAX_BYTES)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    server.start()
     yield server.server_address
-    server.shutdown()
-    server.drain(0)
-    server.server_close()
-    thread.join()
+    server.stop()
 
 
 def exchange(address, *parts):
@@ -86,7 +84,7 @@ def test_a_body_is_read_however_it_is_sent(address, parts):
 
 
 @pytest.mark.parametrize(("parts", "status", "message"), [
-    ([post()], 411, "must tell its Content-Length"),
+    ([post()], 411, "must have a Content-Length"),
     ([post(b"Content-Length: " + b"9" * 5000)], 413, "at most 10000 bytes"),
     ([post(b"Content-Length: 10001")], 413, "at most 10000 bytes"),
     ([post(b"Content-Length: -5")], 400, "must be a number; got '-5'"),
@@ -94,7 +92,7 @@ def test_a_body_is_read_however_it_is_sent(address, parts):
     ([post(b"Transfer-Encoding: gzip, chunked"), b"0\r\n\r\n"], 400, "must be chunked"),
     ([post(b"Content-Encoding: gzip", b"Content-Length: 3"), b"abc"], 415, "compressed; it is gzip"),
     ([CHUNKED, b"no length\r\n"], 400, "must begin with its length; got b'no length"),
-    ([CHUNKED, b"3\r\nabcdef\r\n0\r\n\r\n"], 400, "as long as it tells"),
+    ([CHUNKED, b"3\r\nabcdef\r\n0\r\n\r\n"], 400, "as long as its first line says"),
     ([CHUNKED, chunk(bytes(6000)), chunk(bytes(6000)), b"0\r\n\r\n"], 413, "at most 10000 bytes"),
     ([CHUNKED, b"f" * 15 + b"\r\n"], 413, "at most 10000 bytes"),
     ([CHUNKED, b"0\r\n", b"a: b\r\n" * 200], 400, "at most 100 trailers"),
@@ -126,9 +124,9 @@ def test_other_methods_are_malformed_requests(address, method):
     assert received.endswith(ANSWER)
 
 
-def test_values_nested_too_deep_are_refused(address):
-    """At whatever depth Python's stack ends: in reading, or, at one or two, in showing what was read."""
-    for depth in [9, *range(860, 1020), 4000]:
+def test_values_nested_too_deep_are_rejected(address):
+    """Whether Python's stack ends in reading, or in showing what was read."""
+    for depth in [9, *range(860, 1020, 4), 4000]:
         nested = b"[" * depth + b"]" * depth
         for body in (nested, b'{"instances": [1, {"x": %b}]}' % nested, b'{"inputs": %b}' % nested):
             received = exchange(address, post(b"Content-Length: %d" % len(body)), body)

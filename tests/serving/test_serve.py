@@ -73,8 +73,8 @@ def test_the_server_on_the_path_comes_first(model, path, tmp_path, number):
     assert not (path / "docker.words").exists()
 
 
-def test_batching_parameters_reach_the_server(model, path, tmp_path):
-    """By their whole path; what they hold is checked before."""
+def test_batching_parameters_reach_the_server(model, path, tmp_path, capfd):
+    """By their whole path; the file must be there."""
     file = tmp_path / "batching.pbtxt"
     file.write_text("max_batch_size { value: 8 }\n")
     write_program(path, "tensorflow_model_server", RECORD + "exit 0\n")
@@ -82,11 +82,8 @@ def test_batching_parameters_reach_the_server(model, path, tmp_path):
     with ServeProcess(model, *ports, "--batching-parameters", file, path=path, until="^$") as server:
         assert server.wait() == 0
     assert f"--batching_parameters_file={file}" in words_of(path, "tensorflow_model_server")
-    file.write_text("max_batch_size: many\n")
-    with ServeProcess(model, *ports, "--batching-parameters", file, path=path, until="^$") as server:
-        assert server.wait() == 1
-    assert len(server.lines) == 1
-    assert "must hold a BatchingParameters message" in server.lines[0]
+    message = rejected(capfd, model, *ports, "--batching-parameters", tmp_path / "none.pbtxt")
+    assert f"--batching-parameters must be a file; {tmp_path / 'none.pbtxt'} is none" in message
 
 
 def test_a_server_that_fails_is_told(model, path):
@@ -128,14 +125,17 @@ def test_the_containers_words(model, tmp_path):
 
 
 def test_the_development_server_comes_last(served):
-    """It says why, which version answers and where: on this machine alone. The fixture sees how it ends."""
+    """It prints why, its version and where: on this machine alone. The fixture sees how it ends."""
     folder, server = served
-    why, version, where = server.lines[:3]
+    why, batching, version, where = server.lines[:4]
     assert why == (
-        "rll serve: tensorflow_model_server is not on the path and Docker does not answer: "
+        "rll serve: tensorflow_model_server is not on the path and Docker does not respond: "
         "this is the development server, not for production"
     )
-    assert version == "rll serve: version 1 answers (6 warm-up requests)"
+    assert batching == (
+        "rll serve: the development server runs each request by itself: --batching-parameters is ignored"
+    )
+    assert version == "rll serve: version 1 is available (6 warm-up requests)"
     assert (folder / "1").is_dir()
     url, grpc_url = server.announced.groups()
     assert where == f"rll serve: rll_tf at {url} and {grpc_url}; Ctrl-C ends it"
@@ -143,7 +143,7 @@ def test_the_development_server_comes_last(served):
     assert grpc_url.startswith("grpc://127.0.0.1:")
 
 
-def refused(capfd, *arguments):
+def rejected(capfd, *arguments):
     """A command that must fail: its one line on standard error."""
     assert cli.run(["serve", *map(str, arguments)]) == 1
     _, errors = capfd.readouterr()
@@ -155,10 +155,10 @@ def test_what_can_not_be_served_is_one_line(model, tmp_path, capfd):
     """A folder without a version, a version itself, none at all, a name that is none."""
     (tmp_path / "empty" / "12abc").mkdir(parents=True)
     (tmp_path / "empty" / "12abc" / "saved_model.pb").touch()
-    assert "it has no <version>/saved_model.pb" in refused(capfd, tmp_path / "empty")
-    assert "it has no <version>/saved_model.pb" in refused(capfd, tmp_path / "nowhere")
-    assert f"is a version: serve {model}" in refused(capfd, model / "3")
-    assert "without / and :" in refused(capfd, model, "--model-name", "a/b")
+    assert "it has no <version>/saved_model.pb" in rejected(capfd, tmp_path / "empty")
+    assert "it has no <version>/saved_model.pb" in rejected(capfd, tmp_path / "nowhere")
+    assert f"is a version: serve {model}" in rejected(capfd, model / "3")
+    assert "without / and :" in rejected(capfd, model, "--model-name", "a/b")
 
 
 def test_a_taken_port_is_one_line(model, path, capfd, monkeypatch):
@@ -170,12 +170,12 @@ def test_a_taken_port_is_one_line(model, path, capfd, monkeypatch):
         monkeypatch.setenv("PATH", str(path))
         for option in ("--rest-port", "--grpc-port"):
             other = {"--rest-port", "--grpc-port"} - {option}
-            message = refused(capfd, model, option, port, other.pop(), 0)
+            message = rejected(capfd, model, option, port, other.pop(), 0)
             assert f"can't listen on 127.0.0.1:{port} ({option}): Address already in use" in message
         write_program(path, "tensorflow_model_server", RECORD)
-        assert "Address already in use" in refused(capfd, model, "--port", port, "--grpc-port", 0)
+        assert "Address already in use" in rejected(capfd, model, "--port", port, "--grpc-port", 0)
         assert not (path / "tensorflow_model_server.words").exists()
-    assert "Address already in use" in refused(capfd, model, "--port", port, "--grpc-port", port)
+    assert "Address already in use" in rejected(capfd, model, "--port", port, "--grpc-port", port)
 
 
 def test_a_corrupt_version_is_one_line(model, path, capfd, monkeypatch):

@@ -34,9 +34,9 @@ def test_records_parse_with_the_official_classes(tmp_path):
         assert not record.predict_log.request.model_spec.name
 
 
-def test_an_exported_model_s_records_replay(exported):
-    """One a signature, and each is answered."""
-    folder = exported / "1"
+def test_an_exported_model_s_records_run(artefact):
+    """One a signature, and each is accepted."""
+    folder = artefact
     signatures = tf.saved_model.load(str(folder)).signatures
     requests = [record.predict_log.request for record in records(folder)]
     assert sorted(request.model_spec.signature_name for request in requests) == sorted(signatures)
@@ -45,7 +45,7 @@ def test_an_exported_model_s_records_replay(exported):
         name = request.model_spec.signature_name
         assert set(request.inputs) == set(metadata["signatures"][name]["inputs"])
         inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
-        assert signatures[name](**inputs)["embedding"].shape[0] == 1
+        assert all(len(output) == 1 for output in signatures[name](**inputs).values())
 
 
 def test_more_records_than_the_server_runs_are_refused(tmp_path):

@@ -19,14 +19,14 @@ COUNTS = {"train": Counts(2, 5), "test": Counts(2, 3)}
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """A place for data sets, and a CUB of eight pictures."""
+    """A root for data sets, and a CUB of eight pictures."""
     monkeypatch.setenv("RLL_DATASETS", str(tmp_path / "sets"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(cub200.cub200, "__defaults__", (COUNTS,))
     return tmp_path / "sets"
 
 
-def test_the_list_tells_what_is_there_and_what_is_not(small, capfd):
+def test_the_list_says_what_is_there_and_what_is_not(small, capfd):
     """Complete, absent, and incomplete with both numbers; where each is looked for."""
     write_cub200(small / "cub200")
     (small / "sop").mkdir()
@@ -79,7 +79,7 @@ def test_fetch_brings_counts_and_is_quiet_the_second_time(small, tmp_path, monke
 
 
 def test_fetch_offline_is_one_line_on_what_to_do(small, monkeypatch, capfd):
-    """The file, the reason, the place."""
+    """The file, the reason, the path."""
     remote = RemoteFile("cub.tgz", ("http://127.0.0.1:1/cub.tgz",))
     monkeypatch.setitem(fetch.SOURCES, "cub200", fetch.Source((remote,), "unpack it to {folder}"))
     assert cli.run(["datasets", "fetch", "cub200"]) == 1
@@ -91,7 +91,7 @@ def test_fetch_offline_is_one_line_on_what_to_do(small, monkeypatch, capfd):
 
 @pytest.mark.parametrize("kind", ["glyphs", "folder:", "cub200:", "tfds:mnist", "nothing", ""])
 def test_only_the_named_benchmarks_are_fetched(small, pictures, monkeypatch, capfd, kind):
-    """Another SPEC is one line, even where it names a complete data set; no other package is asked."""
+    """Another SPEC is one line, even where it names a complete data set; no other package is used."""
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     name = f"{kind}{write_cub200(small / 'cub200')}" if kind == "cub200:" else kind
     name += str(pictures) * (kind == "folder:")

@@ -10,7 +10,7 @@ from rll_tf.data import DATASETS, open_dataset
 from rll_tf.evaluation import retrieval_metrics
 from tests.conftest import rll
 from trainers import demo
-from trainers.recipes import glyphs
+from trainers.recipes import RECIPES
 
 
 def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
@@ -20,8 +20,9 @@ def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     splits = {name: np.flatnonzero(np.isin(few, indices)) for name, indices in letters.splits.items()}
     small = dataclasses.replace(letters.take(few), splits=splits)
     monkeypatch.setitem(DATASETS, "glyphs", dataclasses.replace(DATASETS["glyphs"], open=lambda: small))
-    settings = dataclasses.replace(glyphs.SETTINGS, steps=40, embedding_dim=32)
-    monkeypatch.setattr(glyphs, "SETTINGS", settings)
+    recipe = RECIPES["glyphs"]
+    faster = dataclasses.replace(recipe, settings={**recipe.settings, "steps": 40, "embedding_dim": 32})
+    monkeypatch.setitem(RECIPES, "glyphs", faster)
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     rll("demo")
     output = capfd.readouterr().out

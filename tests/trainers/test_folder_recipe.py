@@ -86,7 +86,7 @@ def test_weights_choose_the_paper_and_their_layout(suffix, layout, tmp_path):
     assert (settings.margin, settings.new_layers_rate, settings.embedding_dim) == (0.4, 10.0, 512)
 
 
-def test_headers_tell_size_and_colour(tmp_path):
+def test_size_and_colour_are_read_from_headers(tmp_path):
     """Files are looked at without decoding them; one that is no picture is passed over."""
     for number in range(4):
         Image.new("RGB" if number else "L", (100, 120 + number)).save(tmp_path / f"{number}.png")
@@ -96,7 +96,7 @@ def test_headers_tell_size_and_colour(tmp_path):
     assert looked == (True, 100.0)
 
 
-def test_without_data_the_error_tells_what_to_give(tmp_path, capfd):
+def test_without_data_the_error_says_what_to_give(tmp_path, capfd):
     """The recipe has no data set of its own."""
     assert cli.run(["train", "folder", "--out", str(tmp_path / "run")]) != 0
     assert (

@@ -16,7 +16,7 @@ SETTINGS = [*TINY_SETTINGS, "--set", "steps=14", "--set", "mirror=true", "--set"
 
 
 def files_of(folder):
-    """What a finished run tells: every logged step, every validation, the final metrics."""
+    """What a finished run leaves: every logged step, every validation, the final metrics."""
     return {name: (folder / name).read_text() for name in ("steps.jsonl", "epochs.jsonl", "metrics.json")}
 
 

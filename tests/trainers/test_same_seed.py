@@ -1,6 +1,5 @@
 """Two runs with one seed, on real pictures."""
 
-import dataclasses
 import itertools
 import json
 
@@ -8,8 +7,9 @@ import numpy as np
 import pytest
 
 from rll_tf.data import class_balanced_batches, open_dataset, training_batches
+from rll_tf.training import Settings
 from tests.conftest import rll
-from trainers.recipes import convnet
+from trainers.recipes import RECIPES
 
 CHANGES = {"steps": 5, "validate_every_steps": 5, "classes_per_batch": 8, "mirror": True}
 
@@ -19,7 +19,7 @@ CHANGES = {"steps": 5, "validate_every_steps": 5, "classes_per_batch": 8, "mirro
 def test_the_same_seed_gives_the_same_batches_and_the_same_losses(archive, shared_data, tmp_path):
     """Bit for bit, in batches and in every logged number; another seed gives others.
 
-    There is no tolerance: `rll train` asks TensorFlow for deterministic operations, which promises equal
+    There is no tolerance: `rll train` turns on TensorFlow's deterministic operations, which promise equal
     numbers on the same device with the same number of threads and the same versions, and nothing beyond.
     """
     folder = shared_data(archive, per_class=6)
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_batches_and_the_same_losses(archive, share
 
 def batches(folder, seed):
     """Three batches as `convnet` trains on, decoded anew."""
-    settings = dataclasses.replace(convnet.SETTINGS, **CHANGES)
+    settings = Settings(**{**RECIPES["convnet"].settings, **CHANGES})
     pictures = open_dataset(f"folder:{folder}")
     sampler = class_balanced_batches(
         pictures.labels, settings.classes_per_batch, settings.images_per_class, seed

@@ -23,16 +23,12 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
-What it needs; memory and hours are estimates:
+It needs at least two classes of pictures, best several of each of many, and no weights. ImageNet's
+`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, given with `--set weights=FILE`
+make the third column. By estimate the three take 1, 3 and 6 GB of memory; on two CPU cores the first takes
+half an hour at most, the second 0.2 hours for 300 steps and 7 for 10,000.
 
-* data: at least two classes of pictures, best several of each of many;
-* weights: none. ImageNet's `googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`,
-  given with `--set weights=FILE` make the third column;
-* about 1 GB of memory for the first column, 3 GB for the second, 6 GB of a GPU's for the third;
-* hours: on two CPU cores about 0.1 to 0.5 for the first column, and 0.2 for 300 steps to 7 for 10,000 of the
-  second; at most 0.3 for the third, on a GPU that trains 500 pictures a second.
-
-The two columns of random weights are the recipes `convnet` and `inception_bn`, whose docstrings tell what was
+The two columns of random weights are the recipes `convnet` and `inception_bn`, whose docstrings say what was
 measured with them. How passes, batches and sizes follow from a folder is a rule of thumb, not a search. The
 column with weights has not been measured: no ImageNet weights were to be had; nor have the paper's numbers
 been measured with it here.
@@ -42,16 +38,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from rll_tf.data import Catalogue
-from rll_tf.models import pretrained_origin
-from rll_tf.training import Settings
 from trainers.recipes import convnet, inception_bn
+from trainers.recipes.recipe import Recipe
 
-DATA = None  # the user's own: --data must be given
+if TYPE_CHECKING:
+    from rll_tf.data import Catalogue
+    from rll_tf.training import Settings
 
 SAMPLED_PICTURES = 200
 PHOTOGRAPH_PX = 96
@@ -64,7 +62,7 @@ FEWEST_CLASSES_TO_HOLD_OUT, MOST_HELD_OUT = 6, 500
 class Plan:
     """One column of the table: settings that don't depend on counts, and the rules for those that do."""
 
-    settings: Settings
+    settings: Mapping[str, Any]
     batch: int
     passes: int
     most_steps: int
@@ -74,14 +72,8 @@ class Plan:
 SMALL = Plan(convnet.SETTINGS, batch=180, passes=40, most_steps=3_000)
 PHOTOGRAPHS = Plan(inception_bn.SETTINGS, batch=64, passes=8, most_steps=10_000)
 PRETRAINED = Plan(
-    dataclasses.replace(
-        inception_bn.SETTINGS,
-        input_px=227,
-        resize_px=256,
-        margin=0.4,
-        learning_rate=0.01,
-        new_layers_rate=10.0,
-    ),
+    inception_bn.SETTINGS
+    | dict(input_px=227, resize_px=256, margin=0.4, learning_rate=0.01, new_layers_rate=10.0),
     batch=60,
     passes=20,
     most_steps=10_000,
@@ -100,9 +92,12 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     Raises:
         FileNotFoundError, ValueError: the file of weights isn't there, or can't be read.
     """
+    from rll_tf.models import pretrained_origin
+    from rll_tf.training import Settings
+
     classes = len(np.unique(catalogue.labels))
     share = min(0.15, MOST_HELD_OUT / classes) if classes >= FEWEST_CLASSES_TO_HOLD_OUT else 0.0
-    pictures = dataclasses.replace(Settings(), validation_share=share).split(catalogue).select("train")
+    pictures = Settings(validation_share=share).split(catalogue).select("train")
     counts = np.unique(pictures.labels, return_counts=True)[1]
     has_colour, side = _look(pictures)
     if weights is not None:
@@ -115,14 +110,14 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     size = of_batch * of_class
     steps = int(np.clip(-(-plan.passes * len(pictures) // size), FEWEST_STEPS, plan.most_steps))
     return dataclasses.replace(
-        plan.settings,
+        Settings(**plan.settings),
         weights=weights,
         layout="pytorch" if weights is not None and pretrained_origin(weights) == "pytorch" else None,
         embedding_dim=plan.embedding_dim or (128 if classes < MANY_CLASSES else 256),
         classes_per_batch=of_batch,
         images_per_class=of_class,
         steps=steps,
-        learning_rate=float(f"{plan.settings.learning_rate * min(1.0, size / plan.batch):.2g}"),
+        learning_rate=float(f"{plan.settings['learning_rate'] * min(1.0, size / plan.batch):.2g}"),
         mirror=has_colour,
         validate_every_steps=min(500, steps // 4),
         validation_share=share,
@@ -154,3 +149,6 @@ def _look(pictures: Catalogue) -> tuple[bool, float]:
     if not sides:
         return False, 0.0
     return float(np.mean(colours)) > 0.5, float(np.median(sides))
+
+
+RECIPE = Recipe("your own pictures; settings that depend on them", None, choose=settings_for)

@@ -7,9 +7,11 @@ validation classes: Recall@1 of the concatenation was 0.988 after 300 steps of 6
 40 × 3. What 400 steps give is in the README's table.
 """
 
-import dataclasses
-
 from trainers.recipes import convnet
+from trainers.recipes.recipe import Recipe
 
-DATA = "glyphs"
-SETTINGS = dataclasses.replace(convnet.SETTINGS, input_px=32, steps=400)
+RECIPE = Recipe(
+    "the small network on letters of 32 px: what rll demo trains",
+    "glyphs",
+    convnet.SETTINGS | dict(input_px=32, steps=400),
+)

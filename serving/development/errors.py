@@ -1,4 +1,4 @@
-"""Why a request gets no answer, in TensorFlow Serving's terms."""
+"""Why a request fails, in TensorFlow Serving's terms."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import tensorflow as tf
 INVALID_ARGUMENT: int = tf.errors.INVALID_ARGUMENT
 NOT_FOUND: int = tf.errors.NOT_FOUND
 FAILED_PRECONDITION: int = tf.errors.FAILED_PRECONDITION
-RESOURCE_EXHAUSTED: int = tf.errors.RESOURCE_EXHAUSTED
-UNAVAILABLE: int = tf.errors.UNAVAILABLE
 INTERNAL: int = tf.errors.INTERNAL
 
-# What `tensorflow_model_server` answers by REST; what is not named here is a 500.
+# The statuses of `tensorflow_model_server` by REST; a code that is not here is a 500.
 _HTTP = {
     tf.errors.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     tf.errors.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
@@ -26,28 +24,29 @@ _HTTP = {
 }
 
 
-class RefusalError(Exception):
-    """A request that is not answered.
+class StatusError(Exception):
+    """A request that fails.
 
     Args:
         code: one of TensorFlow's error codes, which are gRPC's too.
         message: what must hold, and what was received.
+        http_status: by REST, where HTTP has a closer one than the code's.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, http_status: HTTPStatus | None = None) -> None:
         # It is sent as UTF-8: what can't be encoded, such as half a surrogate pair in a name, is escaped.
         message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
-        self.code = code
-        self.message = message
-
-    @property
-    def http_status(self) -> int:
-        """The status that TensorFlow Serving's REST API gives for this code."""
-        return int(_HTTP.get(self.code, HTTPStatus.INTERNAL_SERVER_ERROR))
+        self.code, self.message = code, message
+        self.http_status = int(http_status or _HTTP.get(code, HTTPStatus.INTERNAL_SERVER_ERROR))
 
     @classmethod
-    def of(cls, error: tf.errors.OpError) -> RefusalError:
-        """What TensorFlow said while it ran the graph, without the Python stack of the graph's making."""
+    def of(cls, error: tf.errors.OpError) -> StatusError:
+        """TensorFlow's error of a run of the graph, without the Python stack of the graph's making."""
         message = str(error.message).split("\n\nOriginal stack trace")[0]
         return cls(error.error_code, message.removeprefix("Graph execution error:").strip())
+
+
+def invalid(message: str) -> StatusError:
+    """A request that is not as it must be."""
+    return StatusError(INVALID_ARGUMENT, message)

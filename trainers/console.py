@@ -1,0 +1,109 @@
+"""What surrounds every command: its exit status, its one line of error, TensorFlow's own messages."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+# Errors whose message says enough.
+EXPECTED = (ValueError, OSError, ImportError)
+
+
+class InterruptError(BaseException):
+    """Control-C, under a name that click does not know: it would print an empty line first."""
+
+
+class Commands(click.Group):
+    """A group of commands that `run` runs."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """As click does, but for Control-C."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            raise InterruptError from None
+
+
+def main(commands: click.Group) -> None:
+    """Run the command line's command as this process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are not UTF-8
+    sys.exit(run(commands, sys.argv[1:]))
+
+
+def run(commands: click.Group, arguments: list[str]) -> int:
+    """Run a command and return its exit status: 0, or another after one line on standard error."""
+    try:
+        with _native_messages_held():
+            commands.main(arguments, prog_name="rll", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return USAGE
+    except click.ClickException as error:
+        return _complain(error.format_message(), USAGE)
+    except (click.Abort, KeyboardInterrupt, InterruptError):
+        return _complain("interrupted", INTERRUPTED)
+    except EXPECTED as error:
+        if _debugging():
+            traceback.print_exc()
+        return _complain(_describe(error), FAILURE)
+    return 0
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("RLL_DEBUG"))
+
+
+@contextlib.contextmanager
+def _native_messages_held() -> Iterator[None]:
+    """Hold back what TensorFlow's C++ libraries write to standard error; Python's own messages pass.
+
+    They describe processors while they load, and every picture they can't decode, and would bury the one
+    line of a user's mistake. After an unexpected error they are shown.
+    """
+    if _debugging():
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    python_stderr = sys.stderr
+    python_stderr.flush()
+    screen = os.dup(2)
+    with (
+        tempfile.TemporaryFile() as messages,
+        os.fdopen(os.dup(screen), "w", buffering=1, errors="backslashreplace") as passing,
+    ):
+        os.dup2(messages.fileno(), 2)
+        if python_stderr is sys.__stderr__:
+            sys.stderr = passing
+        try:
+            yield
+        except (click.ClickException, click.Abort, KeyboardInterrupt, InterruptError, *EXPECTED):
+            raise
+        except BaseException:
+            messages.seek(0)
+            os.write(screen, messages.read())
+            raise
+        finally:
+            sys.stderr = python_stderr
+            os.dup2(screen, 2)
+            os.close(screen)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return str(error)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"rll: {' '.join(message.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,39 @@
+"""`rll settings`: what `rll train --set` can change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from trainers.recipes import find_recipe
+from trainers.table import print_table
+
+
+def list_settings(recipe_name: str | None) -> None:
+    """Print every setting with its default, or with a recipe's value, and a line of explanation.
+
+    Raises:
+        ValueError: there is no such recipe.
+    """
+    recipe = None if recipe_name is None else find_recipe(recipe_name)
+    from rll_tf.training import Settings
+    from rll_tf.training.settings import describe_settings
+
+    settings = Settings() if recipe is None else Settings(**recipe.settings)
+    explanations = describe_settings()
+    rows = [("SETTING", recipe_name or "default", "what")]
+    for name, value in dataclasses.asdict(settings).items():
+        rows.append((name, as_text(value), explanations[name].replace("`", "")))
+    print_table(rows)
+    if recipe is not None and recipe.choose is not None:
+        print(f"these are defaults: {recipe_name} chooses from the pictures, and rll train prints what")
+    print("rll train RECIPE --set SETTING=VALUE replaces any")
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
