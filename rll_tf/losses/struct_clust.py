@@ -76,7 +76,7 @@ def _choose(
     classes = tf.argmax(same, axis=1, output_type=tf.int32)  # the first image of each class names it
     count = tf.reduce_sum(tf.cast(classes == tf.range(tf.size(classes)), tf.int32))
     medoids = _greedy(d, classes, count, gamma)
-    for _ in range(_SWEEPS):
+    for _ in tf.range(_SWEEPS):
         medoids = _sweep(d, classes, count, gamma, medoids)
     cluster = _two_nearest(d, medoids)[1]
     nmi = _nmi(tf.zeros_like(d[:1], tf.bool), cluster, classes)[0]
