@@ -13,7 +13,7 @@ class Gallery(NamedTuple):
     """All that a batch's queries are compared with, the queries among them."""
 
     labels: tf.Tensor  # [N] int64
-    embeddings: tf.Tensor  # [N, D], about their mean
+    embeddings: tf.Tensor  # [N, D]; `gallery_of` gives them about their mean
     rows: tf.Tensor  # [Q] int32: where the queries stand
 
 
@@ -30,12 +30,8 @@ def gallery_of(
     of vectors near zero lose fewer digits.
     """
     rows = tf.range(tf.size(labels))
-    replica = _replica()
-    if global_gallery and replica is not None:
-        sizes = replica.all_gather(tf.shape(labels), axis=0)
-        before = tf.range(replica.num_replicas_in_sync) < replica.replica_id_in_sync_group
-        rows += tf.reduce_sum(tf.where(before, sizes, 0))
-        labels, embeddings = gather(labels), gather(embeddings)
+    if global_gallery:
+        labels, embeddings, rows = global_batch(labels, embeddings)
     if further is not None:
         further_labels, further_embeddings = as_batch(*further)
         labels = tf.concat([labels, further_labels], axis=0)
@@ -43,6 +39,17 @@ def gallery_of(
     # Of the mean 8 bits are enough, and leave numbers of few digits exact.
     mean = tf.cast(tf.reduce_mean(tf.stop_gradient(embeddings), axis=0), tf.bfloat16)
     return Gallery(labels, embeddings - tf.cast(mean, embeddings.dtype), rows)
+
+
+def global_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> Gallery:
+    """The batches of all replicas, labels [Q] and embeddings [Q, D] of each; gradients pass through."""
+    rows = tf.range(tf.size(labels))
+    replica = _replica()
+    if replica is not None:
+        sizes = replica.all_gather(tf.shape(labels), axis=0)
+        before = tf.range(replica.num_replicas_in_sync) < replica.replica_id_in_sync_group
+        rows += tf.reduce_sum(tf.where(before, sizes, 0))
+    return Gallery(gather(labels), gather(embeddings), rows)
 
 
 def gather(array: tf.Tensor) -> tf.Tensor:

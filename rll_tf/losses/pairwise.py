@@ -31,6 +31,45 @@ def distances(queries: tf.Tensor, gallery: tf.Tensor) -> tf.Tensor:
     return tf.where(resolved, tf.sqrt(squares), 0.0)
 
 
+def distances_within(embeddings: tf.Tensor, squared: bool = False) -> tf.Tensor:
+    """Euclidean distances, or their squares, of all pairs of [N, D]: [N, N], to be differentiated.
+
+    As `distances`; coincident pairs have no gradient. An embedding that is not finite has no finite distance.
+    """
+    # Distances don't change when all embeddings move, and products of vectors near zero lose fewer digits.
+    embeddings -= tf.stop_gradient(tf.reduce_mean(embeddings, axis=0))
+    norms = row_sums(tf.square(embeddings))
+    norms = norms[:, None] + norms[None, :]
+    squares = norms - 2.0 * products_within(embeddings)
+    coincident = squares <= _COINCIDENT_ROUNDINGS * np.finfo(squares.dtype.as_numpy_dtype).eps * norms
+    if squared:
+        return tf.where(coincident, 0.0, squares)
+    return tf.where(coincident, 0.0, tf.sqrt(tf.where(coincident, 1.0, squares)))
+
+
+def cosines_within(embeddings: tf.Tensor) -> tf.Tensor:
+    """Cosines of all pairs of [N, D]: [N, N]; those of a zero vector are 0."""
+    squares = tf.reduce_sum(tf.square(embeddings), axis=1, keepdims=True)
+    return products_within(embeddings * tf.math.rsqrt(tf.where(squares == 0.0, 1.0, squares)))
+
+
+@tf.custom_gradient
+def products_within(embeddings: tf.Tensor):  # type: ignore[no-untyped-def]
+    """Inner products of all pairs of [N, D]: [N, N]. The gradient, too, is one product, not two."""
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        return product(upstream + tf.transpose(upstream), embeddings)
+
+    return product(embeddings, embeddings, transpose_b=True), gradient
+
+
+def pairs_within(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which pairs of a batch are positive, which negative: two [N, N] bool."""
+    same = labels[:, None] == labels[None, :]
+    itself = tf.eye(tf.size(labels), dtype=tf.bool)
+    return same & ~itself, ~same
+
+
 def pair_masks(rows: tf.Tensor, gallery: Gallery) -> tuple[tf.Tensor, tf.Tensor]:
     """Which pairs of the queries at `rows` are positive, which negative: two [Q, N] bool."""
     same = tf.gather(gallery.labels, rows)[:, None] == gallery.labels[None, :]

@@ -10,21 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from rll_tf.losses import ranked_list_loss
+from tests.losses.helpers import uncompiled
 from tests.losses.oracle import length, oracle
 
 VARIANTS = ("paper", "release2019", "release2020")
 # Relative to the largest number of a batch. Weights exp(T d) are T times as sensitive as d.
 TOLERANCE = {"float16": 3e-5, "float32": 3e-5, "float64": 1e-12}
-
-
-@contextlib.contextmanager
-def uncompiled():
-    """The same lines, operation by operation: compiling takes a hundred times as long as a small batch."""
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(False)
 
 
 def value_and_gradient(labels, embeddings, *, compiled=False, **parameters):
