@@ -1,4 +1,4 @@
-"""Losses on the similarities of a batch to one trainable proxy a class; `ProxySimilarity` holds the proxies."""
+"""Losses on the similarities of a batch to one trainable proxy a class, of a `ProxySimilarity` layer."""
 
 from __future__ import annotations
 
@@ -40,21 +40,19 @@ def proxy_nca_loss(
     """
     if not scale > 0:
         raise ValueError(f"scale must be positive: got {scale!r}")
-    labels, cosines = _batch(labels, cosines)
+    labels, cosines, known = _batch(labels, cosines)
     if cosines.shape[1] == 1 and not positive_in_denominator:
         raise ValueError("Proxy-NCA needs at least 2 classes: one alone has no negatives")
     logits, own = 2.0 * scale * cosines, _own(labels, cosines)
     positive = tf.reduce_sum(tf.where(own, logits, 0.0), axis=1)
     others = logits if positive_in_denominator else tf.where(own, tf.constant(-np.inf, logits.dtype), logits)
-    return tf.reduce_logsumexp(others, axis=1) - positive
+    return _nan_unless(known, tf.reduce_logsumexp(others, axis=1) - positive)
 
 
-def proxy_anchor_loss(
-    labels: Any, cosines: Any, *, alpha: float = 32.0, delta: float = 0.1, global_gallery: bool = True
-) -> tf.Tensor:
+def proxy_anchor_loss(labels: Any, cosines: Any, *, alpha: float = 32.0, delta: float = 0.1) -> tf.Tensor:
     """Proxy-Anchor loss of a batch (Kim et al. 2020).
 
-    With S_xp the cosine similarity of image x to the proxy p of C classes, P+ those with an image in the batch:
+    With S_xp the cosine similarity of image x to the proxy p of C classes, P+ those with one in the batch:
 
         L = 1/|P+| sum over P+ of log(1 + sum over x of class p of exp(-alpha (S_xp - delta)))
           + 1/C sum over all p of log(1 + sum over x of other classes of exp(alpha (S_xp + delta)))
@@ -64,7 +62,6 @@ def proxy_anchor_loss(
         cosines: [N, C] floating point, each embedding's cosine similarity to each class's proxy.
         alpha: the scale.
         delta: the margin.
-        global_gallery: in a replica of a `tf.distribute` strategy, take the batches of all replicas.
 
     Returns:
         A scalar, float32 or float64 as the cosines.
@@ -75,28 +72,31 @@ def proxy_anchor_loss(
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be positive: got {alpha!r}")
-    labels, cosines = _batch(labels, cosines)
-    if global_gallery:
-        labels, cosines = gather(labels), gather(cosines)
+    labels, cosines, known = _batch(labels, cosines)
+    labels, cosines = gather(labels), gather(cosines)
     own = _own(labels, cosines)
     pull = _log_one_plus_sums(-alpha * (cosines - delta), own)
     push = _log_one_plus_sums(alpha * (cosines + delta), ~own)
     present = tf.reduce_sum(tf.cast(tf.reduce_any(own, axis=0), cosines.dtype))
-    return tf.math.divide_no_nan(tf.reduce_sum(pull), present) + tf.reduce_mean(push)
+    value = tf.math.divide_no_nan(tf.reduce_sum(pull), present) + tf.reduce_mean(push)
+    return _nan_unless(tf.reduce_all(known), value)
 
 
-def _batch(labels: Any, cosines: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Labels [N] int64 and cosines [N, C]; cosines are NaN where a label is out of range unnoticed."""
+def _batch(labels: Any, cosines: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Labels [N] int64, cosines [N, C], and which labels are in range, where XLA left out the check."""
     if tf.convert_to_tensor(labels).dtype == tf.string:
         raise ValueError("labels must be integers from 0 to C - 1, the proxies' numbers: got strings")
     labels, cosines = as_batch(labels, cosines)
-    known = (labels >= 0) & (labels < tf.shape(cosines, tf.int64)[1])
-    check = tf.debugging.Assert(
-        tf.reduce_all(known),
-        ["labels must be from 0 to C - 1, C the number of proxies: got", labels, "C:", tf.shape(cosines)[1]],
-    )
+    classes = tf.shape(cosines, tf.int64)[1]
+    known = (labels >= 0) & (labels < classes)
+    message = "labels must be from 0 to C - 1, C the number of proxies; got labels and C:"
+    check = tf.debugging.Assert(tf.reduce_all(known), [message, labels, classes])
     with tf.control_dependencies([] if check is None else [check]):
-        return labels, tf.where(known[:, None], cosines, tf.constant(np.nan, cosines.dtype))
+        return labels, tf.identity(cosines), known
+
+
+def _nan_unless(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    return tf.where(known, values, tf.constant(np.nan, values.dtype))
 
 
 def _own(labels: tf.Tensor, cosines: tf.Tensor) -> tf.Tensor:
@@ -146,25 +146,24 @@ class ProxyAnchorLoss(BatchLoss):
     It is one number for the whole batch: `sample_weight` is refused.
 
     Args:
-        alpha, delta, global_gallery: as for `proxy_anchor_loss`.
+        alpha, delta: as for `proxy_anchor_loss`.
         reduction, name: as for every Keras loss.
         dtype: "float64" computes the loss in it, whatever the cosines' dtype is.
     """
 
-    parameters = ("alpha", "delta", "global_gallery")
+    parameters = ("alpha", "delta")
 
     def __init__(
         self,
         alpha: float = 32.0,
         delta: float = 0.1,
         *,
-        global_gallery: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "proxy_anchor_loss",
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.alpha, self.delta, self.global_gallery = alpha, delta, global_gallery
+        self.alpha, self.delta = alpha, delta
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The loss of the batch, a scalar."""

@@ -13,7 +13,7 @@ from rll_tf.losses.inputs import as_batch
 from rll_tf.losses.keras_loss import BatchLoss
 
 
-def spectral_clust_loss(labels: Any, embeddings: Any, *, global_gallery: bool = True) -> tf.Tensor:
+def spectral_clust_loss(labels: Any, embeddings: Any) -> tf.Tensor:
     """How far the batch's embeddings are from spanning the space that its labels span.
 
     With F [N, D] the embeddings, Y [N, K] the labels as 0 and 1, and P_A = A A+ the projection onto the
@@ -29,7 +29,6 @@ def spectral_clust_loss(labels: Any, embeddings: Any, *, global_gallery: bool = 
     Args:
         labels: [N] or [N, 1] integers of any width, or strings.
         embeddings: [N, D] floating point, N > D, neither normalised nor centred in the authors' training.
-        global_gallery: in a replica of a `tf.distribute` strategy, take the batches of all replicas.
 
     Returns:
         A scalar, float32 or float64 as the embeddings.
@@ -40,8 +39,7 @@ def spectral_clust_loss(labels: Any, embeddings: Any, *, global_gallery: bool = 
             if XLA compiled it).
     """
     labels, embeddings = as_batch(labels, embeddings)
-    if global_gallery:
-        labels, embeddings = gather(labels), gather(embeddings)
+    labels, embeddings = gather(labels), gather(embeddings)
     value = _loss(embeddings, labels)
     return tf.where(_check_size(embeddings), value, tf.constant(np.nan, value.dtype))
 
@@ -49,7 +47,7 @@ def spectral_clust_loss(labels: Any, embeddings: Any, *, global_gallery: bool = 
 def _check_size(embeddings: tf.Tensor) -> tf.Tensor:
     """Whether there are more embeddings than numbers in each: an error where possible, else False."""
     message = (
-        "Spectral Clust needs more embeddings in a batch than numbers in each: otherwise they span all of the "
+        "Spectral Clust needs more embeddings in a batch than numbers in each: otherwise they span the whole "
         "space, the loss is 0 for any embeddings and trains nothing"
     )
     count, size = embeddings.shape
@@ -108,24 +106,19 @@ class SpectralClustLoss(BatchLoss):
     refused.
 
     Args:
-        global_gallery: as for `spectral_clust_loss`.
         reduction, name: as for every Keras loss.
         dtype: "float64" computes the loss in it, whatever the embeddings' dtype is.
     """
 
-    parameters = ("global_gallery",)
-
     def __init__(
         self,
         *,
-        global_gallery: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "spectral_clust_loss",
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.global_gallery = global_gallery
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The loss of the batch, a scalar."""
-        return spectral_clust_loss(y_true, y_pred, **self.arguments())
+        return spectral_clust_loss(y_true, y_pred)

@@ -1,4 +1,4 @@
-"""Structured clustering by facility location (Song et al. 2017, "Deep Metric Learning via Facility Location")."""
+"""Structured clustering, "Deep Metric Learning via Facility Location" (Song et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from rll_tf.losses.pairwise import distances
 _SWEEPS = 5
 
 
-def struct_clust_loss(
-    labels: Any, embeddings: Any, *, gamma: float = 1.0, global_gallery: bool = True
-) -> tf.Tensor:
+def struct_clust_loss(labels: Any, embeddings: Any, *, gamma: float = 1.0) -> tf.Tensor:
     """How much better the best clustering of the batch is than that by class, with a margin for wrong ones.
 
     Of N embeddings of K classes, with d_ij = |f_i - f_j|, K medoids S and each point in the cluster of its
@@ -40,7 +38,6 @@ def struct_clust_loss(
         labels: [N] or [N, 1] integers of any width, or strings.
         embeddings: [N, D] floating point.
         gamma: how much a wrong clustering gains on the true one; the paper lets it decay.
-        global_gallery: in a replica of a `tf.distribute` strategy, cluster the batches of all replicas.
 
     Returns:
         A scalar, float32 or float64 as the embeddings; 0 for one class, or where each is alone in its class.
@@ -51,8 +48,7 @@ def struct_clust_loss(
     if not gamma >= 0:
         raise ValueError(f"gamma must not be negative: got {gamma!r}")
     labels, embeddings = as_batch(labels, embeddings)
-    if global_gallery:
-        labels, embeddings = gather(labels), gather(embeddings)
+    labels, embeddings = gather(labels), gather(embeddings)
     nearest, true, nmi = _choose(labels, tf.stop_gradient(embeddings), tf.constant(gamma, tf.float64))
     costs, best = (_lengths(embeddings - tf.gather(embeddings, medoids)) for medoids in (true, nearest))
     excess = tf.reduce_sum(costs - best) + gamma * (1.0 - nmi)  # in float64: a small difference of large sums
@@ -183,24 +179,23 @@ class StructClustLoss(BatchLoss):
     It is one number for the whole batch: `sample_weight` is refused.
 
     Args:
-        gamma, global_gallery: as for `struct_clust_loss`.
+        gamma: as for `struct_clust_loss`.
         reduction, name: as for every Keras loss.
         dtype: "float64" computes the loss in it, whatever the embeddings' dtype is.
     """
 
-    parameters = ("gamma", "global_gallery")
+    parameters = ("gamma",)
 
     def __init__(
         self,
         gamma: float = 1.0,
         *,
-        global_gallery: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "struct_clust_loss",
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.gamma, self.global_gallery = gamma, global_gallery
+        self.gamma = gamma
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The loss of the batch, a scalar."""
