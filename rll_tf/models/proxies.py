@@ -8,7 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-SUFFIX = "_similarity"
+_SUFFIX = "_similarity"
+
+
+def similarity_of(level: str) -> str:
+    """The name of the output, and layer, of a level's similarities to its proxies."""
+    return level + _SUFFIX
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
@@ -56,7 +61,7 @@ def without_proxies(model: keras.Model) -> keras.Model:
 
     A model without proxies is returned as it is.
     """
-    outputs = {name: output for name, output in model.output.items() if not name.endswith(SUFFIX)}
+    outputs = {name: output for name, output in model.output.items() if not name.endswith(_SUFFIX)}
     return model if len(outputs) == len(model.output) else keras.Model(model.input, outputs, name=model.name)
 
 

@@ -110,7 +110,8 @@ def test_edges_are_finite(kind):
     value, (gradient,) = value_and_gradients(
         lambda x: struct_clust_loss(labels, x), embeddings, compiled=True
     )
-    assert np.isfinite(value) and np.isfinite(gradient).all()
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
     if kind in ("one class", "all single", "one image"):
         assert value == 0
         assert not gradient.any()
