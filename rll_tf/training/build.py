@@ -44,7 +44,7 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
     if settings.freeze_batch_norm:
         freeze_batch_norm(model)
     rates = dict.fromkeys(new_layers, settings.new_layers_rate)
-    outputs = loss_outputs(settings)
+    outputs = _loss_outputs(settings)
     if settings.loss in PROXY_LOSSES:
         rates |= dict.fromkeys(outputs, settings.proxies_rate)
     parameters = settings.loss_parameters
@@ -57,7 +57,7 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
     return model
 
 
-def loss_outputs(settings: Settings) -> tuple[str, ...]:
+def _loss_outputs(settings: Settings) -> tuple[str, ...]:
     """The names of the model's outputs that the loss takes."""
     if settings.loss in PROXY_LOSSES:
         return tuple(similarity_of(level) for level in settings.levels)

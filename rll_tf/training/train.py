@@ -24,7 +24,7 @@ from rll_tf.data import (
     training_batches,
 )
 from rll_tf.models import pretrained_origin
-from rll_tf.training.build import build, loss_outputs
+from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
 from rll_tf.training.commit import source_commit
 from rll_tf.training.embed import CONCAT, evaluate
@@ -203,7 +203,7 @@ def _fit(
         batches,
         settings.preprocessing,
         settings.augmentation,
-        loss_outputs(settings),
+        tuple(model.output),
         first_step=first_step,
         cache=cache,
     )
