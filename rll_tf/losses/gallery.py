@@ -26,8 +26,7 @@ def gallery_of(
     """The gallery of a batch that `as_batch` returned: labels [Q] and embeddings [Q, D].
 
     Inside a replica of a strategy it is the batches of all replicas if `global_gallery`; `further` are
-    labels [M] and embeddings [M, D] besides. Distances don't change when all embeddings move, and products
-    of vectors near zero lose fewer digits.
+    labels [M] and embeddings [M, D] besides. Distances don't change when all embeddings move.
     """
     rows = tf.range(tf.size(labels))
     if global_gallery:
@@ -36,9 +35,14 @@ def gallery_of(
         further_labels, further_embeddings = as_batch(*further)
         labels = tf.concat([labels, further_labels], axis=0)
         embeddings = tf.concat([embeddings, tf.cast(further_embeddings, embeddings.dtype)], axis=0)
+    return Gallery(labels, about_mean(embeddings), rows)
+
+
+def about_mean(embeddings: tf.Tensor) -> tf.Tensor:
+    """Embeddings less a constant near their mean: near zero, products of vectors lose fewer digits."""
     # Of the mean 8 bits are enough, and leave numbers of few digits exact.
     mean = tf.cast(tf.reduce_mean(tf.stop_gradient(embeddings), axis=0), tf.bfloat16)
-    return Gallery(labels, embeddings - tf.cast(mean, embeddings.dtype), rows)
+    return embeddings - tf.cast(mean, embeddings.dtype)
 
 
 def global_batch(labels: tf.Tensor, embeddings: tf.Tensor) -> Gallery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rll_tf.losses.inputs import labels_from_keras
@@ -30,6 +31,9 @@ class BatchLoss(keras.losses.Loss):
             raise ValueError(
                 f"{type(self).__name__} takes no sample_weight: it is one number for the whole batch"
             )
+        # Mining passes NaN over: nothing compares with it. In the logs it must show.
+        finite = tf.reduce_all(tf.math.is_finite(outputs))
+        values += tf.where(finite, tf.zeros([], values.dtype), np.nan)
         reduced = _Values(name=self.name, reduction=self.reduction, dtype=self.dtype)
         return reduced(values, values, sample_weight=sample_weight)
 

@@ -21,7 +21,7 @@ def multi_similarity_loss(
     alpha: float = 2.0,
     beta: float = 50.0,
     threshold: float = 0.5,
-    epsilon: float = 0.1,
+    epsilon: float | None = 0.1,
 ) -> tf.Tensor:
     """Multi-Similarity loss of every query of a batch (Wang et al. 2019, Eq. 11 to 15).
 
@@ -40,11 +40,12 @@ def multi_similarity_loss(
         alpha: the weight of positives.
         beta: the weight of negatives.
         threshold: lambda, the cosine between positives and negatives.
-        epsilon: the slack of mining.
+        epsilon: the slack of mining; None keeps every pair.
 
     Returns:
         [N] float32, or float64 for float64 embeddings, one value a query (under a strategy, of this
-        replica's queries), whose mean is the loss; 0 for a query without positives or without negatives.
+        replica's queries), whose mean is the loss; with mining 0
+        for a query without positives or without negatives.
 
     Raises:
         ValueError: shapes or types are not as above.
@@ -54,15 +55,21 @@ def multi_similarity_loss(
 
 
 @functools.partial(tf.function, jit_compile=True, reduce_retracing=True)
-def _values(batch: Gallery, alpha: float, beta: float, threshold: float, epsilon: float) -> tf.Tensor:
-    cosines = cosines_within(batch.embeddings)
-    positive, negative = pairs_within(batch.labels)
+def _values(batch: Gallery, alpha: float, beta: float, threshold: float, epsilon: float | None) -> tf.Tensor:
+    return _of_similarities(batch.labels, cosines_within(batch.embeddings), alpha, beta, threshold, epsilon)
+
+
+def _of_similarities(
+    labels: tf.Tensor, cosines: tf.Tensor, alpha: float, beta: float, threshold: float, epsilon: float | None
+) -> tf.Tensor:
+    """One value a query [N] from the cosines of all pairs [N, N]."""
+    positive, negative = pairs_within(labels)
     lowest = cosines.dtype.min / 4  # of what is masked: its exponential is 0
-    mining = tf.stop_gradient(cosines)
-    nearest_negative = tf.reduce_max(tf.where(negative, mining, lowest), axis=1, keepdims=True)
-    farthest_positive = tf.reduce_min(tf.where(positive, mining, -lowest), axis=1, keepdims=True)
-    positive &= mining - epsilon < nearest_negative
-    negative &= mining + epsilon > farthest_positive
+    if epsilon is not None:
+        most_similar_negative = tf.reduce_max(tf.where(negative, cosines, lowest), axis=1, keepdims=True)
+        least_similar_positive = tf.reduce_min(tf.where(positive, cosines, -lowest), axis=1, keepdims=True)
+        positive &= cosines - epsilon < most_similar_negative
+        negative &= cosines + epsilon > least_similar_positive
     pull = tf.reduce_logsumexp(tf.where(positive, -alpha * (cosines - threshold), lowest), axis=1)
     push = tf.reduce_logsumexp(tf.where(negative, beta * (cosines - threshold), lowest), axis=1)
     return tf.nn.softplus(pull) / alpha + tf.nn.softplus(push) / beta
@@ -85,7 +92,7 @@ class MultiSimilarityLoss(BatchLoss):
         alpha: float = 2.0,
         beta: float = 50.0,
         threshold: float = 0.5,
-        epsilon: float = 0.1,
+        epsilon: float | None = 0.1,
         reduction: str | None = "sum_over_batch_size",
         name: str = "multi_similarity_loss",
         dtype: Any = None,

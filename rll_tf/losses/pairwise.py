@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.losses.gallery import Gallery
+from rll_tf.losses.gallery import Gallery, about_mean
 
 # Pairs whose squared distance is below this many roundings of their squared norms count as coincident.
 _COINCIDENT_ROUNDINGS = 8
@@ -36,21 +36,20 @@ def distances_within(embeddings: tf.Tensor, squared: bool = False) -> tf.Tensor:
 
     As `distances`; coincident pairs have no gradient. An embedding that is not finite has no finite distance.
     """
-    # Distances don't change when all embeddings move, and products of vectors near zero lose fewer digits.
-    embeddings -= tf.stop_gradient(tf.reduce_mean(embeddings, axis=0))
+    embeddings = about_mean(embeddings)
     norms = row_sums(tf.square(embeddings))
     norms = norms[:, None] + norms[None, :]
     squares = norms - 2.0 * products_within(embeddings)
     coincident = squares <= _COINCIDENT_ROUNDINGS * np.finfo(squares.dtype.as_numpy_dtype).eps * norms
     if squared:
-        return tf.where(coincident, 0.0, squares)
-    return tf.where(coincident, 0.0, tf.sqrt(tf.where(coincident, 1.0, squares)))
+        return tf.where(~coincident, squares, 0.0)
+    return tf.where(~coincident, tf.sqrt(tf.where(~coincident, squares, 1.0)), 0.0)
 
 
 def cosines_within(embeddings: tf.Tensor) -> tf.Tensor:
     """Cosines of all pairs of [N, D]: [N, N]; those of a zero vector are 0."""
     squares = tf.reduce_sum(tf.square(embeddings), axis=1, keepdims=True)
-    return products_within(embeddings * tf.math.rsqrt(tf.where(squares == 0.0, 1.0, squares)))
+    return products_within(embeddings * tf.math.rsqrt(tf.where(squares > 0.0, squares, 1.0)))
 
 
 @tf.custom_gradient

@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from rll_tf import RankedListLoss
+from rll_tf.losses import LOSSES
+from tests.losses.batches import batch_of
 
 STEPS = 5
 FEATURES = 6
@@ -85,6 +87,31 @@ def gradient(strategy, label_type=np.int64, **arguments):
     ]
 
 
+def reduced(strategy, name):
+    """The default loss of a registry's name, summed over replicas, and the gradient of every output."""
+    labels, outputs = batch_of(name)
+    share = len(labels) // strategy.num_replicas_in_sync
+    loss = LOSSES[name]()
+
+    def step(labels, outputs):
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            value = loss(labels, outputs)
+        return value, tf.convert_to_tensor(tape.gradient(value, outputs))
+
+    def part(array):
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(array[context.replica_id_in_sync_group * share :][:share])
+        )
+
+    values, gradients = tf.function(lambda *each: strategy.run(step, each))(part(labels), part(outputs))
+    pieces = [strategy.experimental_local_results(each) for each in (values, gradients)]
+    return [
+        np.sum([each.numpy() for each in pieces[0]]),
+        np.concatenate([each.numpy() for each in pieces[1]]),
+    ]
+
+
 def largest(a, b):
     """The largest difference, relative to the largest number."""
     return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
@@ -109,6 +136,9 @@ def main():
     for label_type in (np.uint8, str):
         differences = map(largest, gradient(strategy, label_type), gradient(one))
         found[label_type.__name__] = dict(zip(["values", "gradient"], differences, strict=True))
+    for name in LOSSES:
+        differences = map(largest, reduced(strategy, name), reduced(one, name))
+        found[name] = dict(zip(["value", "gradient"], differences, strict=True))
     json.dump(found, sys.stdout)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from rll_tf.losses import LOSSES
+
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def differences(request):
     """What `mirrored.py` prints for so many replicas."""
     found = subprocess.run(
@@ -32,6 +34,12 @@ def test_replicas_equal_one_device(differences, setting):
     Labels of other types give the same values and gradients.
     """
     assert max(differences[setting].values()) < 1e-5, differences[setting]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_replicas_equals_one_device(differences, name):
+    """The whole batch's value and gradient, each replica giving its share."""
+    assert max(differences[name].values()) < 1e-5, differences[name]
 
 
 def test_a_local_gallery_is_another_loss(differences):
