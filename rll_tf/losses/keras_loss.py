@@ -34,6 +34,8 @@ class BatchLoss(keras.losses.Loss):
         # Mining passes NaN over: nothing compares with it. In the logs it must show.
         finite = tf.reduce_all(tf.math.is_finite(outputs))
         values += tf.where(finite, tf.zeros([], values.dtype), np.nan)
+        if values.shape.rank == 0 and self.reduction not in (None, "none"):
+            values = values[None]  # Keras divides no scalar by the number of replicas
         reduced = _Values(name=self.name, reduction=self.reduction, dtype=self.dtype)
         return reduced(values, values, sample_weight=sample_weight)
 
