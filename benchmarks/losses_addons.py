@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,14 +25,14 @@ LOSSES = {
 }
 
 
-def step(name, batch):
+def step(name: str, batch: Mapping[str, np.ndarray]) -> Callable[[], object]:
     """A function that runs one forward and backward pass."""
     loss = LOSSES[name]()
     kind = name if name in ("npairs", "contrastive") else "batch"
     labels, inputs = (tf.constant(batch[f"{kind}_{part}"]) for part in ("labels", "inputs"))
 
     @tf.function
-    def forward_backward(inputs):
+    def forward_backward(inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             value = tf.reduce_mean(loss(labels, inputs))
@@ -40,10 +41,10 @@ def step(name, batch):
     return lambda: [each.numpy() for each in forward_backward(inputs)]
 
 
-def main():
+def main() -> None:
     """Serve the names that come."""
     batch = np.load(sys.argv[1])
-    steps = {}
+    steps: dict[str, Callable[[], object]] = {}
     print("ready", flush=True)
     for line in sys.stdin:
         name = line.strip()

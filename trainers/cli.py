@@ -71,6 +71,10 @@ def train(
 
     rll recipes lists the recipes, rll settings RECIPE what --set can change.
 
+    With --set loss=NAME another loss is trained: ranked_list, triplet_semihard, triplet_hard, lifted_struct,
+    n_pair, struct_clust, spectral_clust, proxy_nca, proxy_anchor or multi_similarity; --set loss.KEY=VALUE
+    sets its parameter KEY. rll settings lists these too.
+
     Pictures are split by class: most training classes are trained on, a share (setting validation_share) is
     held out to choose the best checkpoint; with --fold 1/5 to 5/5, each fifth in turn. A data set's test
     classes are never looked at.

@@ -16,7 +16,9 @@ def list_settings(recipe_name: str | None) -> None:
         ValueError: there is no such recipe.
     """
     recipe = None if recipe_name is None else find_recipe(recipe_name)
+    from rll_tf.losses import LOSSES
     from rll_tf.training import Settings
+    from rll_tf.training.losses import loss_parameters
     from rll_tf.training.settings import describe_settings
 
     settings = Settings() if recipe is None else Settings(**recipe.settings)
@@ -24,6 +26,9 @@ def list_settings(recipe_name: str | None) -> None:
     rows = [("SETTING", recipe_name or "default", "what")]
     for name, value in dataclasses.asdict(settings).items():
         rows.append((name, as_text(value), explanations[name].replace("`", "")))
+    for name in LOSSES:
+        parameters = [f"loss.{key}={as_text(value)}" for key, value in loss_parameters(name).items()]
+        rows.append((f"loss={name}", "", " ".join(parameters)))
     print_table(rows)
     if recipe is not None and recipe.choose is not None:
         print(f"these are defaults: {recipe_name} chooses from the pictures, and rll train prints what")
@@ -36,4 +41,6 @@ def as_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={as_text(each)}" for key, each in value.items()) or "none"
     return str(value)

@@ -20,7 +20,10 @@ from rll_tf.losses.npairs import (
     npairs_loss,
     npairs_multilabel_loss,
 )
+from rll_tf.losses.proxy import ProxyAnchorLoss, ProxyNCALoss, proxy_anchor_loss, proxy_nca_loss
 from rll_tf.losses.ranked_list import RankedListLoss, ranked_list_loss
+from rll_tf.losses.spectral_clust import SpectralClustLoss, spectral_clust_loss
+from rll_tf.losses.struct_clust import StructClustLoss, struct_clust_loss
 from rll_tf.losses.triplet import (
     TripletHardLoss,
     TripletSemiHardLoss,
@@ -35,6 +38,10 @@ LOSSES: dict[str, type[BatchLoss]] = {
     "triplet_hard": TripletHardLoss,
     "lifted_struct": LiftedStructLoss,
     "n_pair": NPairLoss,
+    "struct_clust": StructClustLoss,
+    "spectral_clust": SpectralClustLoss,
+    "proxy_nca": ProxyNCALoss,
+    "proxy_anchor": ProxyAnchorLoss,
     "multi_similarity": MultiSimilarityLoss,
 }
 
@@ -50,7 +57,11 @@ __all__ = [
     "NpairsMultilabelLoss",
     "PositiveCount",
     "PositiveShare",
+    "ProxyAnchorLoss",
+    "ProxyNCALoss",
     "RankedListLoss",
+    "SpectralClustLoss",
+    "StructClustLoss",
     "TripletHardLoss",
     "TripletSemiHardLoss",
     "contrastive_loss",
@@ -61,7 +72,11 @@ __all__ = [
     "n_pair_loss",
     "npairs_loss",
     "npairs_multilabel_loss",
+    "proxy_anchor_loss",
+    "proxy_nca_loss",
     "ranked_list_loss",
+    "spectral_clust_loss",
+    "struct_clust_loss",
     "triplet_hard_loss",
     "triplet_semihard_loss",
 ]

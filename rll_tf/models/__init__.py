@@ -5,11 +5,13 @@ from rll_tf.models.convnet import convnet
 from rll_tf.models.embedding import BACKBONES, LEVELS, embedding_model, find_backbone
 from rll_tf.models.inception_bn import inception_bn
 from rll_tf.models.pretrained import Pretrained, load_pretrained, pretrained_origin
+from rll_tf.models.proxies import ProxySimilarity, without_proxies
 
 __all__ = [
     "BACKBONES",
     "LEVELS",
     "Pretrained",
+    "ProxySimilarity",
     "convnet",
     "embedding_model",
     "find_backbone",
@@ -17,4 +19,5 @@ __all__ = [
     "inception_bn",
     "load_pretrained",
     "pretrained_origin",
+    "without_proxies",
 ]

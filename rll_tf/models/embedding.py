@@ -11,6 +11,7 @@ from rll_tf.models.backbone import Backbone
 from rll_tf.models.convnet import CONVNET
 from rll_tf.models.inception_bn import INCEPTION_BN
 from rll_tf.models.keras_cv_backbone import PREFIX, keras_cv_backbone
+from rll_tf.models.proxies import ProxySimilarity, similarity_of
 
 LEVELS = ("low", "mid", "high")
 BACKBONES: dict[str, Backbone] = {"convnet": CONVNET, "inception_bn": INCEPTION_BN}
@@ -23,6 +24,7 @@ def embedding_model(
     *,
     layout: str | None = None,
     input_shape: tuple[int, int, int] | None = None,
+    proxies: int | None = None,
 ) -> keras.Model:
     """Build a network with one embedding of unit norm for each level (sections 3.4 and 4.3.3 of the paper).
 
@@ -35,10 +37,13 @@ def embedding_model(
         embedding_dim: numbers in each level's embedding; the backbone's default if None.
         layout: which of the backbone's variants, where it has several; its first if None.
         input_shape: (height, width, channels); the backbone's default if None.
+        proxies: how many classes have a trainable proxy at each level, for losses on proxies; None: no
+            proxies. `rll_tf.models.without_proxies` gives the model that is evaluated and served.
 
     Returns:
         A model from [B, height, width, channels] float to `{level: [B, embedding_dim]}` float32, every row
-        of unit Euclidean norm. Its output layers bear the levels' names.
+        of unit Euclidean norm. Its output layers bear the levels' names. With proxies there are further
+        outputs, `{level}_similarity`: [B, proxies] float32, the cosines to each class's proxy.
 
     Raises:
         ValueError: an unknown backbone, layout or level, a repeated level or none, or a bad size.
@@ -60,6 +65,10 @@ def embedding_model(
         features = parts.head(level, trunk.output[parts.taps[level]], embedding_dim)
         # Half precision can't hold a unit norm: normalise in float32 under every policy.
         outputs[level] = keras.layers.UnitNormalization(name=level, dtype="float32")(features)
+    if proxies is not None:
+        for level in levels:
+            layer = ProxySimilarity(proxies, name=similarity_of(level), dtype="float32")
+            outputs[layer.name] = layer(outputs[level])
     return keras.Model(trunk.input, outputs, name=re.sub(r"\W+", "_", backbone) + "_embedding")
 
 

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 
 import keras
 
-from rll_tf.losses import NegativeShare, PositiveShare, RankedListLoss
 from rll_tf.models import embedding_model, find_backbone, freeze_batch_norm, load_pretrained
+from rll_tf.models.proxies import similarity_of, without_proxies
+from rll_tf.training.losses import PROXY_LOSSES, make_loss, make_metrics
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.settings import Settings
 
 
-def build(settings: Settings) -> keras.Model:
+def build(settings: Settings, classes: int | None = None) -> keras.Model:
     """A compiled model, its weights drawn from the settings' seed or read from the settings' file.
+
+    Args:
+        settings: what to build.
+        classes: how many classes it is trained on, each with a proxy where the loss has them.
 
     Raises:
         ValueError: the settings don't fit together, or the file doesn't fit the model.
@@ -29,25 +34,46 @@ def build(settings: Settings) -> keras.Model:
             settings.embedding_dim,
             layout=settings.layout,
             input_shape=(side, side, 3),
+            proxies=classes if settings.loss in PROXY_LOSSES else None,
         )
+    _check_batch(settings, model)
     new_layers = _new_layers(settings)
     if settings.weights is not None:
-        new_layers += [
-            layer for layer in _load_weights(model, settings, settings.weights) if layer not in new_layers
-        ]
+        lacking = _load_weights(without_proxies(model), settings, settings.weights)
+        new_layers += [layer for layer in lacking if layer not in new_layers]
     if settings.freeze_batch_norm:
         freeze_batch_norm(model)
-    levels, bounds = settings.levels, (settings.alpha, settings.margin)
+    rates = dict.fromkeys(new_layers, settings.new_layers_rate)
+    outputs = _loss_outputs(settings)
+    if settings.loss in PROXY_LOSSES:
+        rates |= dict.fromkeys(outputs, settings.proxies_rate)
+    parameters = settings.loss_parameters
     model.compile(
-        _optimizer(settings, new_layers),
-        {level: RankedListLoss(*bounds, settings.temperature, variant=settings.variant) for level in levels},
-        metrics={
-            level: [kind(*bounds, variant=settings.variant) for kind in (PositiveShare, NegativeShare)]
-            for level in levels
-        },
+        _optimizer(settings, {layer: rate for layer, rate in rates.items() if rate != 1}),
+        {output: make_loss(settings.loss, parameters, settings.ranked_list) for output in outputs},
+        metrics={output: make_metrics(settings.loss, settings.ranked_list) for output in outputs},
         jit_compile=settings.jit,  # XLA makes a step of these convolutions slower on a CPU
     )
     return model
+
+
+def _loss_outputs(settings: Settings) -> tuple[str, ...]:
+    """The names of the model's outputs that the loss takes."""
+    if settings.loss in PROXY_LOSSES:
+        return tuple(similarity_of(level) for level in settings.levels)
+    return settings.levels
+
+
+def _check_batch(settings: Settings, model: keras.Model) -> None:
+    """Spectral Clust is 0 for every batch that is no larger than the embedding."""
+    dim = int(model.output[settings.levels[0]].shape[-1])
+    classes, images = settings.classes_per_batch, settings.images_per_class
+    if settings.loss == "spectral_clust" and classes * images <= dim:
+        raise ValueError(
+            "spectral_clust trains nothing unless a batch holds more pictures than an embedding has numbers: "
+            f"classes_per_batch × images_per_class must exceed embedding_dim; "
+            f"got {classes} × {images} and {dim}"
+        )
 
 
 def _load_weights(model: keras.Model, settings: Settings, file: str) -> tuple[str, ...]:
@@ -74,14 +100,12 @@ def _new_layers(settings: Settings) -> list[str]:
     return [layer for level in settings.levels for layer in by_level.get(level, ())]
 
 
-def _optimizer(settings: Settings, new_layers: list[str]) -> keras.optimizers.Optimizer:
+def _optimizer(settings: Settings, multipliers: dict[str, float]) -> keras.optimizers.Optimizer:
     rate = settings.learning_rate
     if settings.halve_every_steps is None:
         schedule = keras.optimizers.schedules.CosineDecay(rate, settings.steps)
     else:
         schedule = step_schedule(rate, settings.halve_every_steps, 0.5)
-    faster = settings.new_layers_rate
-    multipliers = {} if faster == 1 else dict.fromkeys(new_layers, faster)
     optimizer = CaffeSGD(schedule, settings.momentum, settings.weight_decay, multipliers)
     if settings.precision != "mixed_float16":
         return optimizer

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from rll_tf.models import without_proxies
 from rll_tf.training.embed import CONCAT
 from rll_tf.training.files import append_line
 from rll_tf.training.optimizers import update_count
@@ -77,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
             row["validation"] = validation
         append_line(self.run.epochs_file, row)
         if best_epoch(self.run) == row:
-            self.run.save(self.model, self.run.best_file)
+            self.run.save(without_proxies(self.model), self.run.best_file)
         self.run.save(self.model, self.run.last_file)
         _drop_shares(logs)
         if logs is not None and "validation" in row:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from rll_tf.data import Catalogue, PictureCache, Preprocessing, evaluation_batches, name_corrupt
 from rll_tf.evaluation import concatenate_levels, retrieval_metrics
+from rll_tf.models import without_proxies
 
 # The name of all levels' embeddings side by side.
 CONCAT = "concat"
@@ -29,6 +30,7 @@ def embed(
     Raises:
         CorruptPictureError: a picture can't be read or decoded; it is named.
     """
+    model = without_proxies(model)
     # Not `model.predict`, which compiles anew for the shorter last batch. A concrete function, since a new
     # one each time is meant.
     run = tf.function(

@@ -30,10 +30,10 @@ class Run:
     | file | what it holds |
     |---|---|
     | `config.json` | recipe, settings, data, the classes trained and validated on, versions, commit |
-    | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and shares of mined queries |
+    | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and what ranked_list mined |
     | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
     | `checkpoints/last.keras` | the whole state of training after the last validation |
-    | `checkpoints/best.keras` | the model with the best validation so far |
+    | `checkpoints/best.keras` | the model with the best validation so far, without proxies |
     | `metrics.json` | written at the end: the best step and its validation metrics |
 
     Files are replaced in one move once they are wholly written, so that each is whole at any time.

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from rll_tf.data import Augmentation, Catalogue, Preprocessing
+from rll_tf.losses import LOSSES
+from rll_tf.training.losses import loss_parameters, parameter_kinds
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # What networks take: pixels of 0 to 255 less a mean, divided by a scale.
@@ -32,7 +34,8 @@ _AT_LEAST = {
     "images_per_class": 2,  # one picture of a class has no positive
 }
 _NOT_NEGATIVE = (
-    "weight_decay", "new_layers_rate", "rotate_degrees", "zoom", "stretch", "shear", "shift", "seed",
+    "weight_decay", "new_layers_rate", "proxies_rate", "rotate_degrees", "zoom", "stretch", "shear", "shift",
+    "seed",
 )  # fmt: skip
 _AT_LEAST_0_BELOW_1 = ("momentum", "validation_share")
 _ONE_OF = {"precision": PRECISIONS, "pixels": tuple(PIXELS)}
@@ -53,10 +56,12 @@ class Settings:
         embedding_dim: numbers in each level's embedding; none: the backbone's default
         input_px: side of the square that the network sees, in pixels
         resize_px: side to which pictures are resized before the crop to input_px; none: no crop
-        alpha: the loss's α; negatives are pushed to this distance or farther
-        margin: the loss's m; positives are pulled to alpha - margin or nearer
-        temperature: the loss's T, how much more the hardest negatives count
-        variant: of the loss: paper, release2019 or release2020
+        loss: the loss of each level, a name in `rll_tf.losses.LOSSES`
+        loss_parameters: loss.KEY=VALUE sets the loss's parameter KEY
+        alpha: ranked_list's α; negatives are pushed to this distance or farther
+        margin: ranked_list's m; positives are pulled to alpha - margin or nearer
+        temperature: ranked_list's T, how much more the hardest negatives count
+        variant: of ranked_list: paper, release2019 or release2020
         classes_per_batch: C, classes in a batch
         images_per_class: K, pictures of each class in a batch
         steps: batches to train on
@@ -65,6 +70,7 @@ class Settings:
         momentum: of SGD as in Caffe
         weight_decay: of SGD as in Caffe, part of the gradient
         new_layers_rate: how many times faster the new layers learn, whose outputs are the embeddings
+        proxies_rate: how many times faster the proxies of proxy_nca and proxy_anchor learn
         freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are
         validate_every_steps: validate and save a checkpoint after each so many steps
         validation_share: share of the training classes held out, where the data set has no validation split
@@ -90,6 +96,8 @@ class Settings:
     embedding_dim: int | None = None
     input_px: int = 48
     resize_px: int | None = None
+    loss: str = "ranked_list"
+    loss_parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     alpha: float = 1.2
     margin: float = 0.4
     temperature: float = 10.0
@@ -102,6 +110,7 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 0.0
     new_layers_rate: float = 1.0
+    proxies_rate: float = 100.0
     freeze_batch_norm: bool = False
     validate_every_steps: int = 100
     validation_share: float = 0.15
@@ -131,6 +140,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if self.loss not in LOSSES:
+            hint = _suggestion(self.loss, LOSSES, f"known are: {', '.join(LOSSES)}")
+            raise ValueError(f"unknown loss {self.loss!r}; {hint}")
+        for name in self.loss_parameters:
+            self._check_parameter(name)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0; got {self.learning_rate}")
         if self.validation_folds and not (
@@ -140,6 +154,19 @@ class Settings:
                 "validation_fold must be from 1 to validation_folds, which is 0 or at least 2; "
                 f"got fold {self.validation_fold} of {self.validation_folds}"
             )
+
+    def _check_parameter(self, name: str) -> None:
+        known = loss_parameters(self.loss)
+        if name not in known:
+            if self.loss == "ranked_list" and name in self.ranked_list:
+                raise ValueError(f"ranked_list's {name} is a setting itself: {name}=VALUE, not loss.{name}")
+            has = f"it has: {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"{self.loss} has no parameter {name!r}; {_suggestion(name, known, has)}")
+
+    @property
+    def ranked_list(self) -> dict[str, Any]:
+        """The parameters of Ranked List Loss among the settings."""
+        return {name: getattr(self, name) for name in ("alpha", "margin", "temperature", "variant")}
 
     def split(self, catalogue: Catalogue) -> Catalogue:
         """The catalogue with the splits `train` and, where classes are held out, `validation`.
@@ -176,15 +203,31 @@ class Settings:
             ValueError: an unknown key, a value of the wrong kind, or one that is out of bounds.
         """
         kinds = typing.get_type_hints(type(self))
-        changes = {}
+        del kinds["loss_parameters"]  # set one by one
+        changes, parameters = {}, {}
         for assignment in assignments:
             key, equals, text = assignment.partition("=")
             if not equals:
                 raise ValueError(f"a setting must have the form key=value; got {assignment!r}")
-            if key not in kinds:
-                raise ValueError(f"unknown setting {key!r}; {_suggestion(key, kinds)}")
-            changes[key] = _parse(key, text, kinds[key])
-        return dataclasses.replace(self, **changes)
+            if key.startswith("loss."):
+                parameters[key.removeprefix("loss.")] = text
+            elif key not in kinds:
+                raise ValueError(
+                    f"unknown setting {key!r}; {_suggestion(key, kinds, 'rll settings lists all')}"
+                )
+            else:
+                changes[key] = _parse(key, text, kinds[key])
+        if changes.get("loss", self.loss) != self.loss:
+            changes["loss_parameters"] = {}  # those of another loss
+        return dataclasses.replace(self, **changes)._override_loss(parameters)
+
+    def _override_loss(self, parameters: dict[str, str]) -> Settings:
+        """Replace some of the loss's parameters, given as text."""
+        for name in parameters:
+            self._check_parameter(name)
+        kinds = parameter_kinds(self.loss)
+        parsed = {name: _parse(f"loss.{name}", text, kinds[name]) for name, text in parameters.items()}
+        return dataclasses.replace(self, loss_parameters={**self.loss_parameters, **parsed})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
@@ -197,9 +240,9 @@ def describe_settings() -> dict[str, str]:
     return dict(re.findall(r"^ {4}(\w+): (.+)$", inspect.cleandoc(Settings.__doc__ or ""), re.MULTILINE))
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
     nearest = difflib.get_close_matches(name, known)
-    return f"did you mean {' or '.join(nearest)}?" if nearest else "rll settings lists all"
+    return f"did you mean {' or '.join(nearest)}?" if nearest else otherwise
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:

@@ -45,7 +45,7 @@ def train(
     cache: PictureCache | None = None,
     skip_corrupt: bool = False,
 ) -> Run:
-    """Train an embedding model with one `RankedListLoss` a level and leave a run folder.
+    """Train an embedding model with a loss of its own for each level and leave a run folder.
 
     The same settings and pictures give the same weights on one machine, whether training was interrupted or
     not, if the process has called `tf.config.experimental.enable_op_determinism()`.
@@ -79,10 +79,10 @@ def train(
     if resume:
         run = Run.open(folder)
         check_same_pictures(run.config, catalogue)
-        model, first_step = _begin(settings, run)
+        model, first_step = _begin(settings, run, pictures.class_count)
     else:
         # Built first: settings that make no model leave no folder behind.
-        model, first_step = build(settings), 0
+        model, first_step = build(settings, pictures.class_count), 0
         run = Run.create(folder, {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt})
     try:
         if first_step < settings.steps:
@@ -166,7 +166,7 @@ def check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
         )
 
 
-def _begin(settings: Settings, run: Run) -> tuple[keras.Model, int]:
+def _begin(settings: Settings, run: Run, classes: int) -> tuple[keras.Model, int]:
     """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
     if run.last_file.is_file():
         model = run.last_model()
@@ -175,7 +175,7 @@ def _begin(settings: Settings, run: Run) -> tuple[keras.Model, int]:
         step = next((row["step"] for row in reversed(run.epochs()) if row.get("updates") == updates), updates)
         print(f"continuing after step {step}")
     else:
-        model, step = build(settings), 0
+        model, step = build(settings, classes), 0
     run.rewind(step)
     return model, step
 
@@ -189,15 +189,17 @@ def _fit(
     first_step: int,
     cache: PictureCache | None,
 ) -> None:
+    # Numbered from 0, as the proxies are.
+    numbered = dataclasses.replace(pictures, labels=np.unique(pictures.labels, return_inverse=True)[1])
     batches = class_balanced_batches(
-        pictures.labels, settings.classes_per_batch, settings.images_per_class, settings.seed
+        numbered.labels, settings.classes_per_batch, settings.images_per_class, settings.seed
     )
     dataset = training_batches(
-        pictures,
+        numbered,
         batches,
         settings.preprocessing,
         settings.augmentation,
-        settings.levels,
+        tuple(model.output),
         first_step=first_step,
         cache=cache,
     )

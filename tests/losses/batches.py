@@ -16,7 +16,10 @@ class Batch:
 
 
 # Only the losses that take others than embeddings [24, 5] of 8 classes.
-BATCHES: dict[str, Batch] = {}
+BATCHES: dict[str, Batch] = {
+    "proxy_nca": Batch(columns=True),
+    "proxy_anchor": Batch(columns=True),
+}
 
 
 def batch_of(name):

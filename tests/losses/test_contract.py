@@ -15,6 +15,9 @@ CHANGED = {
     "triplet_hard": {"margin": 0.7, "soft": True, "distance_metric": "squared-L2"},
     "lifted_struct": {"margin": 0.7},
     "n_pair": {"l2": 0.5},
+    "struct_clust": {"gamma": 3.0},
+    "proxy_nca": {"scale": 3.0, "positive_in_denominator": True},
+    "proxy_anchor": {"alpha": 16.0, "delta": 0.2},
     "multi_similarity": {"alpha": 1.0, "beta": 30.0, "threshold": 0.7, "epsilon": 0.2},
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
