@@ -79,13 +79,18 @@ def training_batches(
             first = step * batches.global_batch_size + batches.first
             yield np.arange(first, first + size), indices
 
-    def prepare(number: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = augmentation(load(index), preprocessing, tf.stack([batches.seed, number]))
-        return image if augment_batch else preprocessing.normalise(image), labels[index]
+    # Cropped pictures are normalised one by one, which stays in the processor's cache, unless others follow.
+    by_batch = augmentation.is_geometric or augment_batch is not None
 
-    def finish(images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        if augment_batch:
-            images = preprocessing.normalise(augment_batch(tf.cast(images, tf.float32)))
+    def prepare(number: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        draws = augmentation.draw(tf.stack([batches.seed, number]))
+        image = augmentation.crop(load(index), preprocessing, draws)
+        return image if by_batch else preprocessing.normalise(image), draws, labels[index]
+
+    def finish(images: tf.Tensor, draws: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        if by_batch:
+            images = augmentation.distort(images, draws)
+            images = preprocessing.normalise(augment_batch(images) if augment_batch else images)
         return images, dict.fromkeys(levels, targets)
 
     spec = tf.TensorSpec([size], tf.int64)
