@@ -9,28 +9,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 # Errors whose message says enough.
 EXPECTED = (ValueError, OSError, ImportError)
-
-
-class InterruptError(BaseException):
-    """Control-C, under a name that click does not know: it would print an empty line first."""
-
-
-class Commands(click.Group):
-    """A group of commands that `run` runs."""
-
-    def invoke(self, context: click.Context) -> Any:
-        """As click does, but for Control-C."""
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            raise InterruptError from None
 
 
 def main(commands: click.Group) -> None:
@@ -43,14 +27,17 @@ def main(commands: click.Group) -> None:
 def run(commands: click.Group, arguments: list[str]) -> int:
     """Run a command and return its exit status: 0, or another after one line on standard error."""
     try:
-        with _native_messages_held():
-            commands.main(arguments, prog_name="rll", standalone_mode=False)
+        # Not `commands.main`, which prints an empty line on Control-C.
+        with _native_messages_held(), commands.make_context("rll", list(arguments)) as context:
+            commands.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         return USAGE
     except click.ClickException as error:
         return _complain(error.format_message(), USAGE)
-    except (click.Abort, KeyboardInterrupt, InterruptError):
+    except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except EXPECTED as error:
         if _debugging():
@@ -86,7 +73,7 @@ def _native_messages_held() -> Iterator[None]:
             sys.stderr = passing
         try:
             yield
-        except (click.ClickException, click.Abort, KeyboardInterrupt, InterruptError, *EXPECTED):
+        except (click.ClickException, click.exceptions.Exit, KeyboardInterrupt, *EXPECTED):
             raise
         except BaseException:
             messages.seek(0)

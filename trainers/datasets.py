@@ -23,7 +23,7 @@ def list_datasets() -> None:
     for name, entry in DATASETS.items():
         there, line = _state(name, entry)
         where = f"{dataset_path(name)}: {entry.where}" if entry.has_default_path else entry.where
-        rows.append((entry.usage(name), entry.what, where, there))
+        rows.append((entry.usage, entry.what, where, there))
         missing += [line] if line else []
     print_table(rows)
     for line in missing:

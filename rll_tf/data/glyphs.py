@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
+from scipy.sparse.csgraph import connected_components
 
 from rll_tf.data.catalogue import Catalogue
 
@@ -105,14 +106,7 @@ def letter_classes(likeness: np.ndarray) -> np.ndarray:
     Args:
         likeness: [L, L], the letters' correlations in one font.
     """
-    first = np.arange(len(likeness))
-    alike = likeness > _SAME_LETTER
-    # The first letter of every class spreads to all its members.
-    while True:
-        spread = np.where(alike, first, len(first)).min(axis=1)
-        if np.array_equal(spread, first):
-            return np.unique(first, return_inverse=True)[1]
-        first = spread
+    return connected_components(likeness > _SAME_LETTER, directed=False)[1].astype(np.int64)
 
 
 def _is_plain_letter(letter: str) -> bool:

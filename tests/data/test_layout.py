@@ -47,9 +47,8 @@ def test_absent_files_are_found_by_listing(tmp_path):
     (tmp_path / "a").touch()
     (tmp_path / "link").symlink_to("a")
     (tmp_path / "dangling").symlink_to("gone")
-    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "directory").mkdir()
-    names = ["a", "link", "dangling", "loop", "directory", "b", "no/c", "a/c"]
+    names = ["a", "link", "dangling", "directory", "b", "no/c", "a/c"]
     paths = [str(tmp_path / name) for name in names]
     assert absent_files(paths) == paths[2:]
 

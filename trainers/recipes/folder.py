@@ -23,15 +23,10 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
-It needs at least two classes of pictures, best several of each of many, and no weights. ImageNet's
-`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, given with `--set weights=FILE`
-make the third column. By estimate the three take 1, 3 and 6 GB of memory; on two CPU cores the first takes
-half an hour at most, the second 0.2 hours for 300 steps and 7 for 10,000.
-
-The two columns of random weights are the recipes `convnet` and `inception_bn`, whose docstrings say what was
-measured with them. How passes, batches and sizes follow from a folder is a rule of thumb, not a search. The
-column with weights has not been measured: no ImageNet weights were to be had; nor have the paper's numbers
-been measured with it here.
+It needs at least two classes of pictures, best several of each of many. The third column needs ImageNet's
+`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, and has not been measured, since
+these were not to be had; the other two are the recipes `convnet` and `inception_bn`. How passes, batches and
+sizes follow from a folder is a rule of thumb, not a search.
 """
 
 from __future__ import annotations
