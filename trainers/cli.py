@@ -65,7 +65,7 @@ def train(recipe: str, **options: Any) -> None:
 
     Pictures are split by class: most training classes are trained on, a share (setting validation_share) is
     held out to choose the best checkpoint; with --fold 1/5 to 5/5, each fifth in turn. A data set's test
-    classes are never looked at.
+    classes are never used.
     """
     from trainers.train import train
 
@@ -184,9 +184,7 @@ def search(paths: tuple[Path, ...], endpoint: str | None, **options: Any) -> Non
     type=PATH,
     help="Join requests on the server; TensorFlow Serving's BatchingParameters as text.",
 )
-def serve(
-    model: Path, rest_port: int, grpc_port: int, host: str, model_name: str, batching_file: Path | None
-) -> None:
+def serve(model: Path, model_name: str, **options: Any) -> None:
     """Serve an exported MODEL, a folder of versions, by REST and gRPC until Ctrl-C.
 
     Starts tensorflow_model_server if it is on the path, else the container tensorflow/serving if Docker
@@ -195,7 +193,7 @@ def serve(
     from serving.serve import Service
     from trainers.serve import serve
 
-    serve(Service(model, model_name, host, rest_port, grpc_port, batching_file))
+    serve(Service(model, model_name, **options))
 
 
 @rll.group(invoke_without_command=True)

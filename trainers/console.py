@@ -1,4 +1,4 @@
-"""What surrounds every command: its exit status, its one line of error, TensorFlow's own messages."""
+"""What surrounds every command: its exit status, its one line of error, tables, TensorFlow's own messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -44,6 +44,13 @@ def run(commands: click.Group, arguments: list[str]) -> int:
             traceback.print_exc()
         return _complain(_describe(error), FAILURE)
     return 0
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of equally many cells, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _debugging() -> bool:

@@ -31,17 +31,9 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
     both layouts' annotations are there, car_ims/ decides between them. Which half of the pictures the
     annotations call test is for classification and not used.
 
-    Args:
-        path: where the tree lies.
-        expected: the counts to assert.
-
     Returns:
         The pictures in the annotations' order; label 0 is class id 1. "train" holds the classes 1 to 98,
         "test" 99 to 196.
-
-    Raises:
-        FileNotFoundError: an annotation file or a picture is missing.
-        ValueError: annotations are broken, or counts differ from `expected`.
 
     Source: Krause et al., "3D Object Representations for Fine-Grained Categorization" (2013); the paper,
     section 4.1.

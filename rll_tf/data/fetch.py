@@ -72,22 +72,10 @@ SOURCES = {
 }
 
 
-def known_source(name: str) -> Source:
-    """The source of a benchmark.
-
-    Raises:
-        ValueError: there is nothing to fetch under this name.
-    """
-    if name not in SOURCES:
-        raise ValueError(f"only {', '.join(SOURCES)} can be fetched, by their bare names; got {name!r}")
-    return SOURCES[name]
-
-
 def fetch(
     name: str,
     folder: Path,
     progress: Callable[[RemoteFile], Progress] | None = None,
-    source: Source | None = None,
 ) -> Path:
     """Fetch a benchmark's files and unpack them into its folder.
 
@@ -98,7 +86,6 @@ def fetch(
         name: a key of `SOURCES`.
         folder: the data set's.
         progress: gives for each file what to call as it arrives, see `download`.
-        source: where from; the known source of `name`.
 
     Returns:
         `folder`.
@@ -108,8 +95,9 @@ def fetch(
         DownloadError: a file can't be fetched or unpacked; the message says what to put where by hand.
         OSError: the folder can't be written.
     """
-    if source is None:
-        source = known_source(name)
+    if name not in SOURCES:
+        raise ValueError(f"only {', '.join(SOURCES)} can be fetched, by their bare names; got {name!r}")
+    source = SOURCES[name]
     by_hand = source.by_hand.format(folder=folder)
     if not source.files:
         raise DownloadError(f"{name} can't be fetched: {by_hand}")
@@ -140,7 +128,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as scratch:
         if archive.suffix == ".tgz":
             with tarfile.open(archive, "r:gz") as tar:
-                tar.extractall(scratch, filter="data")  # refuses what would be written outside
+                tar.extractall(scratch, filter="data")  # an error for what would be written outside
         elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
                 zipped.extractall(scratch)

@@ -18,8 +18,6 @@ import tensorflow as tf
 from rll_tf.data.decode import decode
 from rll_tf.data.resize import resize
 
-__all__ = ["Augmentation", "Preprocessing", "decode"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:

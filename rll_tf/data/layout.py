@@ -1,4 +1,8 @@
-"""What the readers of official layouts share: finding a tree, reading its lists, asserting its counts."""
+"""What the readers of official layouts share: finding a tree, reading its lists, asserting its counts.
+
+A reader takes the path of a tree and the counts to assert, by default those published. It raises
+FileNotFoundError where a list or a picture is missing, ValueError where a list is broken or counts differ.
+"""
 
 from __future__ import annotations
 

@@ -18,8 +18,6 @@ from rll_tf.data.sampler import ClassBalancedBatches
 # Resized pictures are kept in memory up to this size; above it they are decoded anew for every batch.
 MEMORY_BYTES = 2 * 2**30
 
-Source = Callable[[tf.Tensor], tf.Tensor]
-
 
 def training_batches(
     catalogue: Catalogue,
@@ -134,22 +132,20 @@ def load_pictures(
         CorruptPictureError: a picture can't be read or decoded; it is named.
     """
     side = preprocessing.resize_px
-    pictures = np.empty([len(catalogue), side, side, 3], np.uint8)
     load = _source(catalogue, preprocessing, cache)
     dataset = tf.data.Dataset.range(len(catalogue)).map(
         lambda index: preprocessing.fit(load(index)), num_parallel_calls=tf.data.AUTOTUNE
     )
     try:
-        first = 0
-        for batch in dataset.batch(256).prefetch(2).as_numpy_iterator():
-            pictures[first : first + len(batch)] = batch
-            first += len(batch)
+        pictures = dataset.prefetch(256).as_numpy_iterator()
+        return np.fromiter(pictures, np.dtype((np.uint8, (side, side, 3))), len(catalogue))
     except tf.errors.OpError as error:
         raise name_corrupt(catalogue, error) from error
-    return pictures
 
 
-def _source(catalogue: Catalogue, preprocessing: Preprocessing, cache: PictureCache | None = None) -> Source:
+def _source(
+    catalogue: Catalogue, preprocessing: Preprocessing, cache: PictureCache | None = None
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """What loads a picture by its index, [h, w, 1 or 3] uint8: resized from the cache, otherwise whole."""
     if catalogue.pixels is not None:
         return tf.constant(catalogue.pixels).__getitem__

@@ -33,7 +33,7 @@ def test_what_is_no_number_is_refused(tmp_path):
 
 
 def test_a_tree_is_found_at_the_path_or_below(tmp_path):
-    """Where neither holds the file, both places are named."""
+    """Where neither holds the file, both folders are named."""
     (tmp_path / "top").mkdir()
     (tmp_path / "top" / "a.txt").touch()
     assert find_tree("x", tmp_path, ["top"], "a.txt") == tmp_path / "top"

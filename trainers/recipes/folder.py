@@ -24,7 +24,7 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
   6.
 
 It needs at least two classes of pictures, best several of each of many. The third column needs ImageNet's
-`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, and has not been measured, since
+`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, and has not been measured, as
 these were not to be had; the other two are the recipes `convnet` and `inception_bn`. How passes, batches and
 sizes follow from a folder is a rule of thumb, not a search.
 """
@@ -60,18 +60,17 @@ class Plan:
     settings: Mapping[str, Any]
     batch: int
     passes: int
-    most_steps: int
+    most_steps: int = 10_000
     embedding_dim: int | None = None
 
 
 SMALL = Plan(convnet.SETTINGS, batch=180, passes=40, most_steps=3_000)
-PHOTOGRAPHS = Plan(inception_bn.SETTINGS, batch=64, passes=8, most_steps=10_000)
+PHOTOGRAPHS = Plan(inception_bn.SETTINGS, batch=64, passes=8)
 PRETRAINED = Plan(
     inception_bn.SETTINGS
     | dict(input_px=227, resize_px=256, margin=0.4, learning_rate=0.01, new_layers_rate=10.0),
     batch=60,
     passes=20,
-    most_steps=10_000,
     embedding_dim=512,
 )
 FEWEST_STEPS = 300
@@ -81,7 +80,7 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     """The defaults for these pictures, by the table above.
 
     Args:
-        catalogue: all pictures; of their splits only those to train and validate on are looked at.
+        catalogue: all pictures; of their splits only those to train and validate on are used.
         weights: a file for `rll_tf.models.load_pretrained`, or None for random weights.
 
     Raises:
