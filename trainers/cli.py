@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,10 @@ PATH = click.Path(path_type=Path)
 PORT = click.IntRange(0, 65535)
 POSITIVE = click.IntRange(1)
 SKIP_CORRUPT = click.option(
-    "--skip-corrupt", is_flag=True, help="Leave out pictures that can't be decoded; list them at the end."
+    "--skip-corrupt",
+    "skip",
+    is_flag=True,
+    help="Leave out pictures that can't be decoded; list them at the end.",
 )
 ENDPOINT = click.option("--endpoint", metavar="URL", help="Use http://HOST:PORT or grpc://HOST:PORT instead.")
 MODEL_NAME = click.option("--model-name", default="rll_tf", help="The model's name on the server.")
@@ -29,7 +33,6 @@ def run(arguments: list[str]) -> int:
 
 
 @click.group(
-    cls=console.Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(package_name="rll_tf")
@@ -55,18 +58,7 @@ def rll() -> None:
     "--cache", metavar="DIR", type=PATH, help="Keep resized pictures here, for this and later runs."
 )
 @SKIP_CORRUPT
-def train(
-    recipe: str,
-    data: str | None,
-    out: Path | None,
-    assignments: tuple[str, ...],
-    precision: str | None,
-    jit: bool,
-    resume: bool,
-    fold: str | None,
-    cache: Path | None,
-    skip_corrupt: bool,
-) -> None:
+def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and leave a run folder.
 
     rll recipes lists the recipes, rll settings RECIPE what --set can change.
@@ -77,21 +69,11 @@ def train(
 
     Pictures are split by class: most training classes are trained on, a share (setting validation_share) is
     held out to choose the best checkpoint; with --fold 1/5 to 5/5, each fifth in turn. A data set's test
-    classes are never looked at.
+    classes are never used.
     """
     from trainers.train import train
 
-    assignments += (f"precision={precision}",) * (precision is not None) + ("jit=true",) * jit
-    train(
-        recipe,
-        data=data,
-        out=out,
-        assignments=assignments,
-        resume=resume,
-        fold=fold,
-        cache=cache,
-        skip=skip_corrupt,
-    )
+    train(recipe, **options)
 
 
 @rll.command()
@@ -101,24 +83,23 @@ def train(
 @click.option("--json", "json_file", metavar="FILE", type=PATH, help="Write metrics here.")
 @click.option("--report", metavar="DIR", type=PATH, help="Write a page with pictures here.")
 @SKIP_CORRUPT
-def evaluate(
-    run: Path,
-    data: str | None,
-    split: str | None,
-    json_file: Path | None,
-    report: Path | None,
-    skip_corrupt: bool,
-) -> None:
+def evaluate(run: Path, **options: Any) -> None:
     """Evaluate a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level."""
     from trainers.evaluate import evaluate
 
-    evaluate(run, data=data, split=split, json_file=json_file, report=report, skip=skip_corrupt)
+    evaluate(run, **options)
 
 
 @rll.command()
 @click.argument("run", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
-@click.option("--gallery", metavar="FILE.npz", type=PATH, help="From embed: pack it, for search requests.")
+@click.option(
+    "--gallery",
+    "gallery_file",
+    metavar="FILE.npz",
+    type=PATH,
+    help="From embed: pack it, for search requests.",
+)
 @click.option("--top", metavar="K", default=10, type=POSITIVE, help="How many neighbours search gives.")
 @click.option(
     "--gallery-precision",
@@ -133,15 +114,12 @@ def evaluate(
 @click.option(
     "--max-batch", metavar="N", default=256, type=POSITIVE, help="Reject requests of more pictures."
 )
-def export(
-    run: Path, to: Path, gallery: Path | None, top: int, precision: str, max_pixels: int, max_batch: int
-) -> None:
+def export(run: Path, to: Path, max_pixels: int, max_batch: int, **options: Any) -> None:
     """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
     from serving.guard import Limits
     from trainers.export import export
 
-    limits = Limits(max_pixels, max_batch)
-    export(run, to, limits, gallery_file=gallery, top=top, precision=precision)
+    export(run, to, Limits(max_pixels, max_batch), **options)
 
 
 @rll.command()
@@ -160,17 +138,7 @@ def export(
     help="Pictures in a request to an endpoint, which may have been exported with a smaller --max-batch.",
 )
 @SKIP_CORRUPT
-def embed(
-    model: Path | None,
-    endpoint: str | None,
-    model_name: str,
-    data: str,
-    split: str | None,
-    to: Path,
-    level: str | None,
-    batch_size: int,
-    skip_corrupt: bool,
-) -> None:
+def embed(model: Path | None, endpoint: str | None, **options: Any) -> None:
     """Embed pictures with an exported MODEL, here or at an endpoint that serves it.
 
     The file holds the arrays embeddings, labels, paths, class_names and level.
@@ -179,17 +147,7 @@ def embed(
         raise click.UsageError(f"either MODEL or --endpoint must be given; got {'both' if model else 'none'}")
     from trainers.embed import embed
 
-    embed(
-        model,
-        data,
-        to,
-        endpoint=endpoint,
-        model_name=model_name,
-        batch_size=batch_size,
-        split=split,
-        level=level,
-        skip=skip_corrupt,
-    )
+    embed(model, endpoint=endpoint, **options)
 
 
 @rll.command()
@@ -197,12 +155,14 @@ def embed(
 @ENDPOINT
 @MODEL_NAME
 @click.option(
-    "--gallery", metavar="FILE.npz", type=PATH, help="From embed [the gallery packed into the model]."
+    "--gallery",
+    "gallery_file",
+    metavar="FILE.npz",
+    type=PATH,
+    help="From embed [the gallery packed into the model].",
 )
 @click.option("--top", metavar="K", default=5, type=POSITIVE, help="How many.")
-def search(
-    paths: tuple[Path, ...], endpoint: str | None, model_name: str, gallery: Path | None, top: int
-) -> None:
+def search(paths: tuple[Path, ...], endpoint: str | None, **options: Any) -> None:
     """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL.
 
     With --endpoint, every argument is an IMAGE.
@@ -212,7 +172,7 @@ def search(
         raise click.UsageError("at least one IMAGE must be given")
     from trainers.search import search
 
-    search(model, images, endpoint=endpoint, model_name=model_name, gallery_file=gallery, top=top)
+    search(model, images, endpoint=endpoint, **options)
 
 
 @rll.command()
@@ -228,9 +188,7 @@ def search(
     type=PATH,
     help="Join requests on the server; TensorFlow Serving's BatchingParameters as text.",
 )
-def serve(
-    model: Path, rest_port: int, grpc_port: int, host: str, model_name: str, batching_file: Path | None
-) -> None:
+def serve(model: Path, model_name: str, **options: Any) -> None:
     """Serve an exported MODEL, a folder of versions, by REST and gRPC until Ctrl-C.
 
     Starts tensorflow_model_server if it is on the path, else the container tensorflow/serving if Docker
@@ -239,7 +197,7 @@ def serve(
     from serving.serve import Service
     from trainers.serve import serve
 
-    serve(Service(model, model_name, host, rest_port, grpc_port, batching_file))
+    serve(Service(model, model_name, **options))
 
 
 @rll.group(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""What surrounds every command: its exit status, its one line of error, TensorFlow's own messages."""
+"""What surrounds every command: its exit status, its one line of error, tables, TensorFlow's own messages."""
 
 from __future__ import annotations
 
@@ -8,29 +8,13 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import click
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 # Errors whose message says enough.
 EXPECTED = (ValueError, OSError, ImportError)
-
-
-class InterruptError(BaseException):
-    """Control-C, under a name that click does not know: it would print an empty line first."""
-
-
-class Commands(click.Group):
-    """A group of commands that `run` runs."""
-
-    def invoke(self, context: click.Context) -> Any:
-        """As click does, but for Control-C."""
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            raise InterruptError from None
 
 
 def main(commands: click.Group) -> None:
@@ -43,20 +27,30 @@ def main(commands: click.Group) -> None:
 def run(commands: click.Group, arguments: list[str]) -> int:
     """Run a command and return its exit status: 0, or another after one line on standard error."""
     try:
-        with _native_messages_held():
-            commands.main(arguments, prog_name="rll", standalone_mode=False)
+        # Not `commands.main`, which prints an empty line on Control-C.
+        with _native_messages_held(), commands.make_context("rll", list(arguments)) as context:
+            commands.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
         return USAGE
     except click.ClickException as error:
         return _complain(error.format_message(), USAGE)
-    except (click.Abort, KeyboardInterrupt, InterruptError):
+    except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except EXPECTED as error:
         if _debugging():
             traceback.print_exc()
         return _complain(_describe(error), FAILURE)
     return 0
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of equally many cells, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _debugging() -> bool:
@@ -86,7 +80,7 @@ def _native_messages_held() -> Iterator[None]:
             sys.stderr = passing
         try:
             yield
-        except (click.ClickException, click.Abort, KeyboardInterrupt, InterruptError, *EXPECTED):
+        except (click.ClickException, click.exceptions.Exit, KeyboardInterrupt, *EXPECTED):
             raise
         except BaseException:
             messages.seek(0)

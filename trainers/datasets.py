@@ -10,10 +10,10 @@ import click
 
 from rll_tf.data import DATASETS, Dataset, dataset_path, open_dataset
 from rll_tf.data.download import Progress, RemoteFile
-from rll_tf.data.fetch import SOURCES, known_source
+from rll_tf.data.fetch import SOURCES
 from rll_tf.data.fetch import fetch as fetch_files
+from trainers.console import print_table
 from trainers.suggestions import suggesting
-from trainers.table import print_table
 
 
 def list_datasets() -> None:
@@ -23,7 +23,7 @@ def list_datasets() -> None:
     for name, entry in DATASETS.items():
         there, line = _state(name, entry)
         where = f"{dataset_path(name)}: {entry.where}" if entry.has_default_path else entry.where
-        rows.append((entry.usage(name), entry.what, where, there))
+        rows.append((entry.usage, entry.what, where, there))
         missing += [line] if line else []
     print_table(rows)
     for line in missing:
@@ -58,13 +58,12 @@ def fetch(name: str) -> None:
         ValueError: it can't be fetched by name, or what arrived is not complete.
         DownloadError: no source gave it; the message says what to put where by hand.
     """
-    with suggesting(SOURCES, name):
-        known_source(name)
     folder = dataset_path(name)
     with contextlib.suppress(ValueError, OSError):
-        print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")
-        return
-    with contextlib.ExitStack() as bars:
+        if name in SOURCES:
+            print(f"{name} is complete already: {len(open_dataset(name)):,} pictures in {folder}")
+            return
+    with suggesting(SOURCES, name), contextlib.ExitStack() as bars:
         fetch_files(name, folder, lambda file: bars.enter_context(_bar(file)))
     print(f"{name} is complete: {len(open_dataset(name)):,} pictures in {folder}")
 

@@ -29,7 +29,7 @@ def demo() -> None:
     run_folder, exported, gallery = FOLDER / "run", FOLDER / "exported", FOLDER / "gallery.npz"
 
     _say("Letters of many alphabets in sixteen fonts; half of them are never seen in training.")
-    _show(f"rll train {RECIPE} --out {run_folder}")
+    print(f"$ rll train {RECIPE} --out {run_folder}")
     train(RECIPE, out=run_folder)
 
     _say("How often is the nearest other picture the same letter? On the letters never seen:")
@@ -43,9 +43,9 @@ def demo() -> None:
     print(format_table(rows))
 
     _say("Export the network with its preprocessing, and let the artefact embed the same letters:")
-    _show(f"rll export {run_folder} --to {exported}")
+    print(f"$ rll export {run_folder} --to {exported}")
     export(run_folder, exported, Limits())
-    _show(f"rll embed {exported} --data glyphs --split test --to {gallery}")
+    print(f"$ rll embed {exported} --data glyphs --split test --to {gallery}")
     embed(exported, "glyphs", gallery, split="test")
     with np.load(gallery) as arrays:
         picture = _draw(letters, arrays["embeddings"])
@@ -82,11 +82,6 @@ def _draw(letters: Catalogue, embeddings: np.ndarray) -> Path:
         title="Letters never seen in training",
         subtitle="each picture's nearest neighbours by the exported embedding; failures are shown on purpose",
     )
-
-
-def _show(command: str) -> None:
-    """Print the command that does the same."""
-    print(f"$ {command}", flush=True)
 
 
 def _say(text: str) -> None:

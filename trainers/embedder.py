@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,27 +20,20 @@ BATCH_SIZE = 64
 
 
 class Embedder(Protocol):
-    """Pictures in, arrays out; `close` it after use."""
+    """Pictures in, arrays out; `close` it after use.
+
+    A picture that can't be decoded, or is beyond the model's limits, raises `PictureRejected`.
+    """
 
     @property
     def levels(self) -> Sequence[str]:
         """The levels that it embeds at."""
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
-        """[n, d] float32 of one level, or of all levels concatenated.
-
-        Raises:
-            ValueError: there is no such level.
-            PictureRejected: a picture can't be decoded or is beyond the model's limits.
-        """
+        """[n, d] float32 of one level, or of all levels concatenated; ValueError for an unknown level."""
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
-        """The nearest pictures of the gallery that is packed into the model.
-
-        Raises:
-            ValueError: there is none.
-            PictureRejected: a picture can't be decoded or is beyond the model's limits.
-        """
+        """The nearest pictures of the gallery that is packed into the model; ValueError if there is none."""
 
     def close(self) -> None:
         """Release what is open."""
@@ -108,19 +102,15 @@ class EndpointEmbedder:
         """See `Embedder`."""
         if level is not None and level not in self.levels:
             raise ValueError(f"{self._client.url} has no level {level!r}; it has: {', '.join(self.levels)}")
-        try:
+        with _rejections():
             return self._client.embed(pictures, level)
-        except (RequestError, PictureError) as error:
-            raise _rejection(error) from error
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Embedder`."""
         if SEARCH not in self._signatures:
             raise ValueError(f"{self._client.url} has no gallery packed into it; give --gallery FILE.npz")
-        try:
+        with _rejections():
             return self._client.search(pictures)
-        except (RequestError, PictureError) as error:
-            raise _rejection(error) from error
 
     def close(self) -> None:
         """See `Embedder`."""
@@ -157,8 +147,12 @@ def _batches(pictures: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         first += len(batch)
 
 
-def _rejection(error: RequestError | PictureError) -> PictureRejected:
-    """The client's error as the artefact would raise it."""
-    if isinstance(error, RequestError) and error.index is None:
-        return PictureRejected(None, f"{error.endpoint}: {error.reason}")
-    return PictureRejected(error.index, error.reason)
+@contextlib.contextmanager
+def _rejections() -> Iterator[None]:
+    """Raise the client's errors as the artefact does."""
+    try:
+        yield
+    except (RequestError, PictureError) as error:
+        if isinstance(error, RequestError) and error.index is None:
+            raise PictureRejected(None, f"{error.endpoint}: {error.reason}") from error
+        raise PictureRejected(error.index, error.reason) from error

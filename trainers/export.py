@@ -21,10 +21,6 @@ from serving.precision import accuracy_lost
 from serving.search import PackedGallery
 
 
-class ExportError(click.ClickException):
-    """The artefact failed its check."""
-
-
 def export(
     folder: Path,
     to: Path,
@@ -39,7 +35,7 @@ def export(
     The arguments are those of `rll export --help`.
 
     Raises:
-        ExportError: the artefact failed its check.
+        ClickException: the artefact failed its check.
         FileNotFoundError: there is no such run or gallery.
         ValueError: the gallery does not fit the model.
     """
@@ -60,7 +56,7 @@ def export(
             gallery_level=None if level == CONCAT else level,
         )
     except (RuntimeError, subprocess.SubprocessError) as error:
-        raise ExportError(str(error)) from error
+        raise click.ClickException(str(error)) from error
     print(f"exported: {version}")
 
 

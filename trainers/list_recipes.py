@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trainers.console import print_table
 from trainers.recipes import RECIPES
-from trainers.table import print_table
 
 
 def list_recipes() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from trainers.console import print_table
 from trainers.recipes import find_recipe
-from trainers.table import print_table
 
 
 def list_settings(recipe_name: str | None) -> None:

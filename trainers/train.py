@@ -21,6 +21,8 @@ def train(
     data: str | None = None,
     out: Path | None = None,
     assignments: Sequence[str] = (),
+    precision: str | None = None,
+    jit: bool = False,
     resume: bool = False,
     fold: str | None = None,
     cache: Path | None = None,
@@ -39,6 +41,7 @@ def train(
     if not resume and (out / "config.json").exists():
         raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")
     assignments = (*assignments, *_fold_settings(fold))
+    assignments += (f"precision={precision}",) * (precision is not None) + ("jit=true",) * jit
     import tensorflow as tf
 
     from rll_tf.data import PictureCache, report_duplicates, skip_corrupt

@@ -52,48 +52,45 @@ class Dataset:
 
     Args:
         open: called with the SPEC's path where it has one.
-        has_path: whether the SPEC has a path (or, for tfds, a builder's name).
+        usage: how the SPEC is written; `[:PATH]` may be left out, and is `dataset_path(name)` then.
         what: one line on what it is.
         where: where it comes from, or for a benchmark the files that its folder must hold.
-        has_default_path: whether the path may be left out, and is `dataset_path(name)` then.
-        argument: what the help calls the path.
     """
 
     open: Callable[..., Catalogue]
-    has_path: bool
+    usage: str
     what: str
     where: str
-    has_default_path: bool = False
-    argument: str = "PATH"
 
-    def usage(self, name: str) -> str:
-        """How the SPEC is written: `glyphs`, `folder:PATH`, `cub200[:PATH]`."""
-        if not self.has_path:
-            return name
-        return f"{name}[:{self.argument}]" if self.has_default_path else f"{name}:{self.argument}"
+    @property
+    def has_path(self) -> bool:
+        """Whether the SPEC has a path (or, for tfds, a builder's name)."""
+        return ":" in self.usage
+
+    @property
+    def has_default_path(self) -> bool:
+        """Whether the path may be left out."""
+        return "[" in self.usage
 
 
+_BIRDS = "images.txt, image_class_labels.txt, images/"
+_CARS = "cars_annos.mat and car_ims/, or devkit/ and cars_*/"
+_PRODUCTS = "Ebay_train.txt, Ebay_test.txt, bicycle_final/ …"
+_GARMENTS = "Eval/list_eval_partition.txt, img/"
+_BUILDERS = "pip install 'rll_tf[datasets]'"
 DATASETS = {
     "glyphs": Dataset(
-        glyphs.glyphs, False, "letters of many alphabets in sixteen fonts", "drawn when opened"
+        glyphs.glyphs, "glyphs", "letters of many alphabets in sixteen fonts", "drawn when opened"
     ),
-    "digits": Dataset(digits.digits, False, "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
-    "folder": Dataset(folder.folder, True, "your own pictures", "one directory a class, however deep"),
-    "cub200": Dataset(
-        cub200.cub200, True, "200 species of birds", "images.txt, image_class_labels.txt, images/", True
+    "digits": Dataset(digits.digits, "digits", "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
+    "folder": Dataset(
+        folder.folder, "folder:PATH", "your own pictures", "one directory a class, however deep"
     ),
-    "cars196": Dataset(
-        cars196.cars196,
-        True,
-        "196 models of cars",
-        "cars_annos.mat and car_ims/, or devkit/ and cars_*/",
-        True,
-    ),
-    "sop": Dataset(sop.sop, True, "22,634 products", "Ebay_train.txt, Ebay_test.txt, bicycle_final/ …", True),
-    "inshop": Dataset(inshop.inshop, True, "7,982 garments", "Eval/list_eval_partition.txt, img/", True),
-    "tfds": Dataset(
-        tfds.tfds, True, "a builder of tensorflow-datasets", "pip install 'rll_tf[datasets]'", argument="NAME"
-    ),
+    "cub200": Dataset(cub200.cub200, "cub200[:PATH]", "200 species of birds", _BIRDS),
+    "cars196": Dataset(cars196.cars196, "cars196[:PATH]", "196 models of cars", _CARS),
+    "sop": Dataset(sop.sop, "sop[:PATH]", "22,634 products", _PRODUCTS),
+    "inshop": Dataset(inshop.inshop, "inshop[:PATH]", "7,982 garments", _GARMENTS),
+    "tfds": Dataset(tfds.tfds, "tfds:NAME", "a builder of tensorflow-datasets", _BUILDERS),
 }
 
 
@@ -112,13 +109,13 @@ def open_dataset(spec: str) -> Catalogue:
     """
     name, colon, path = spec.partition(":")
     if name not in DATASETS:
-        known = ", ".join(entry.usage(name) for name, entry in DATASETS.items())
+        known = ", ".join(entry.usage for entry in DATASETS.values())
         what = f"unknown data set {spec!r}" if spec else "a SPEC must name a data set; got none"
         raise ValueError(f"{what}; known are: {known}")
     dataset = DATASETS[name]
     if dataset.has_path:
         if not path and not dataset.has_default_path:
-            raise ValueError(f"data set {name!r} needs a path, as in {dataset.usage(name)}; got {spec!r}")
+            raise ValueError(f"data set {name!r} needs a path, as in {dataset.usage}; got {spec!r}")
         if path:
             return dataset.open(path)
         return dataclasses.replace(dataset.open(dataset_path(name)), spec=name)

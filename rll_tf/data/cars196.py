@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,17 +31,9 @@ def cars196(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNT
     both layouts' annotations are there, car_ims/ decides between them. Which half of the pictures the
     annotations call test is for classification and not used.
 
-    Args:
-        path: where the tree lies.
-        expected: the counts to assert.
-
     Returns:
         The pictures in the annotations' order; label 0 is class id 1. "train" holds the classes 1 to 98,
         "test" 99 to 196.
-
-    Raises:
-        FileNotFoundError: an annotation file or a picture is missing.
-        ValueError: annotations are broken, or counts differ from `expected`.
 
     Source: Krause et al., "3D Object Representations for Fine-Grained Categorization" (2013); the paper,
     section 4.1.
@@ -69,48 +59,35 @@ def _annotated(path: Path) -> tuple[Path, list[tuple[str, int]], list[str]]:
     for root in roots:
         devkit = next((root / top for top in _DEVKITS if (root / top / _TRAIN).is_file()), None)
         if (root / _ALL).is_file() and (devkit is None or (root / "car_ims").is_dir()):
-            pairs, names = _read(root / _ALL, "relative_im_path", doubled(root, "car_ims"))
+            names, pairs = _read(root / _ALL, "relative_im_path", doubled(root, "car_ims"))
             return root, pairs, names
         if devkit is not None:
             test = find_tree("cars196", root, _DEVKITS, _TEST) / _TEST
-            pairs, _ = _read(devkit / _TRAIN, "fname", doubled(root, "cars_train") + "cars_train/")
-            pairs += _read(test, "fname", doubled(root, "cars_test") + "cars_test/")[0]
+            _, pairs = _read(devkit / _TRAIN, "fname", doubled(root, "cars_train") + "cars_train/")
+            pairs += _read(test, "fname", doubled(root, "cars_test") + "cars_test/")[1]
             meta = devkit / "cars_meta.mat"
-            return root, pairs, _names(_load(meta)) if meta.is_file() else []
+            return root, pairs, _read(meta)[0] if meta.is_file() else []
     raise missing("cars196", f"{_ALL} or devkit/{_TRAIN}", roots)
 
 
-def _read(file: Path, field: str, prefix: str) -> tuple[list[tuple[str, int]], list[str]]:
-    """A file's pictures, each as its path and class id, and the names of classes if it has them."""
-    mat = _load(file)
-    with _named_errors(file):
-        annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
-        fields = annotations.dtype.names or ()
-        if field in fields and "class" in fields:
-            pairs = zip(annotations[field], annotations["class"], strict=True)
-            return [(prefix + str(name), int(label)) for name, label in pairs], _names(mat)
-    raise ValueError(f"{file} must hold annotations with the fields {field} and class; it has {fields}")
-
-
-def _load(file: Path) -> dict[str, Any]:
+def _read(file: Path, field: str | None = None, prefix: str = "") -> tuple[list[str], list[tuple[str, int]]]:
+    """The classes' names that a file has, and with `field` its pictures, each as its path and class id."""
     from scipy.io import loadmat  # takes long, and only CARS196 needs it
 
-    with _named_errors(file):
-        return loadmat(file, squeeze_me=True)
-
-
-@contextlib.contextmanager
-def _named_errors(file: Path) -> Iterator[None]:
-    """SciPy fails on damaged files in many ways, none of which names the file."""
     try:
-        yield
-    except Exception as error:
+        mat = loadmat(file, squeeze_me=True)
+        names = [str(name) for name in np.atleast_1d(mat.get("class_names", np.empty(0)))]
+        annotations = np.atleast_1d(mat.get("annotations", np.empty(0)))
+        fields = annotations.dtype.names or ()
+        if field is None:
+            return names, []
+        if field in fields and "class" in fields:
+            pairs = zip(annotations[field], annotations["class"], strict=True)
+            return names, [(prefix + str(name), int(label)) for name, label in pairs]
+    except Exception as error:  # SciPy fails on damaged files in many ways, none of which names the file
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(
             f"{file} is not a whole MATLAB annotation file ({type(error).__name__}: {error})"
         ) from error
-
-
-def _names(mat: dict[str, Any]) -> list[str]:
-    return [str(name) for name in np.atleast_1d(mat.get("class_names", np.empty(0)))]
+    raise ValueError(f"{file} must hold annotations with the fields {field} and class; it has {fields}")

@@ -92,11 +92,9 @@ class Catalogue:
         Returns:
             This catalogue with the splits `train` and, where classes were held out, `validation`.
         """
-        pool, classes, findable = self._training_classes()
-        held = min(max(2, round(share * len(classes))), len(classes) - 2, len(findable)) if share > 0 else 0
-        if held < 2:
-            return self._validating_on(pool, findable[:0])
-        return self._validating_on(pool, self._shuffled(findable, len(classes), seed)[:held])
+        pool, classes, findable = self._training_classes(seed)
+        held = min(max(2, round(share * classes)), classes - 2, len(findable)) if share > 0 else 0
+        return self._validating_on(pool, findable[: held if held >= 2 else 0])
 
     def fold(self, number: int, folds: int, seed: int) -> Catalogue:
         """Split the training classes as `hold_out` does, but for cross-validation.
@@ -117,26 +115,23 @@ class Catalogue:
         """
         if folds < 2 or not 1 <= number <= folds:
             raise ValueError(f"a fold must be one of 1 to K, with K at least 2; got {number} of {folds}")
-        pool, classes, findable = self._training_classes()
+        pool, _, findable = self._training_classes(seed)
         if len(findable) < 2 * folds:
             raise ValueError(
                 f"{folds} folds need at least {2 * folds} classes of two pictures or more; "
                 f"{self.spec} has {len(findable)} to train on"
             )
-        return self._validating_on(pool, self._shuffled(findable, len(classes), seed)[number - 1 :: folds])
+        return self._validating_on(pool, findable[number - 1 :: folds])
 
-    def _training_classes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The pictures to train and validate on, their classes, and those with at least two of them."""
+    def _training_classes(self, seed: int) -> tuple[np.ndarray, int, np.ndarray]:
+        """The pictures to train and validate on, their number of classes, those to hold out shuffled."""
         pool = np.arange(len(self))
         if "train" in self.splits:
             parts = [self.splits[name] for name in ("train", "validation") if name in self.splits]
             pool = np.sort(np.concatenate(parts))
         classes, counts = np.unique(self.labels[pool], return_counts=True)
-        return pool, classes, classes[counts > 1]
-
-    @staticmethod
-    def _shuffled(findable: np.ndarray, classes: int, seed: int) -> np.ndarray:
-        return np.random.default_rng([seed, classes]).permutation(findable)
+        rng = np.random.default_rng([seed, len(classes)])
+        return pool, len(classes), rng.permutation(classes[counts > 1])
 
     def _validating_on(self, pool: np.ndarray, held: np.ndarray) -> Catalogue:
         is_held = np.isin(self.labels[pool], held)

@@ -22,18 +22,10 @@ def cub200(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
         image_class_labels.txt   <picture id> <class id, from 1>
         images/001.Black_footed_Albatross/….jpg
 
-    Args:
-        path: where the tree lies.
-        expected: the counts to assert.
-
     Returns:
         The pictures in the order of their ids; label 0 is class id 1. The classes are split in half in the
         order of their ids, as metric learning does: "train" holds 1 to 100, "test" 101 to 200. The archive's
         own train_test_split.txt is for classification and not read.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing.
-        ValueError: a list is broken, or counts differ from `expected`.
 
     Source: Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset" (2011); the paper, section 4.1.
     """

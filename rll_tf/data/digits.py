@@ -13,9 +13,7 @@ _SPLITS = {"train": range(5), "validation": range(5, 7), "test": range(7, 10)}
 def digits() -> Catalogue:
     """The 1,797 scanned digits of scikit-learn, [1797, 8, 8, 1] uint8, dark ink on white.
 
-    Whether a pipeline runs can be tried here; how good a loss is cannot. Five training classes are too few:
-    when tried, training made retrieval among the other five digits worse than raw pixels. Measure on
-    `glyphs`.
+    For trying whether a pipeline runs; five training classes are too few to measure a loss.
 
     Returns:
         The catalogue, in scikit-learn's order; "train" holds the classes 0 to 4, "validation" 5 and 6,

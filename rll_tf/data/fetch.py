@@ -30,40 +30,27 @@ class Source:
     by_hand: str
 
 
+def _file(md5: str, *urls: str) -> RemoteFile:
+    return RemoteFile(urls[0].rpartition("/")[2], urls, md5)
+
+
+_CUB = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 _CARS = "https://ai.stanford.edu/~jkrause/"
+_SOP = "cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip"
 
 # Tried one after the other; checksums as published with torchvision and other readers of these archives.
 SOURCES = {
     "cub200": Source(
-        (
-            RemoteFile(
-                "CUB_200_2011.tgz",
-                (
-                    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-                    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz?download=1",
-                ),
-                md5="97eceeb196236b17998738112f37df78",
-            ),
-        ),
+        (_file("97eceeb196236b17998738112f37df78", _CUB, f"{_CUB}?download=1"),),
         "get CUB_200_2011.tgz (CaltechDATA, record 65de6-vp158; Kaggle has copies named cub2002011) and "
         "unpack it in {folder}, which gives {folder}/CUB_200_2011/images.txt",
     ),
     "cars196": Source(
         (
-            RemoteFile(
-                "car_devkit.tgz", (_CARS + "cars/car_devkit.tgz",), md5="c3b158d763b6e2245038c8ad08e45376"
-            ),
-            RemoteFile(
-                "cars_test_annos_withlabels.mat",
-                (_CARS + "car196/cars_test_annos_withlabels.mat",),
-                md5="b0a2b23655a3edd16d84508592a98d10",
-            ),
-            RemoteFile(
-                "cars_train.tgz", (_CARS + "car196/cars_train.tgz",), md5="065e5b463ae28d29e77c1b4b166cfe61"
-            ),
-            RemoteFile(
-                "cars_test.tgz", (_CARS + "car196/cars_test.tgz",), md5="4ce7ebf6a94d07f1952d94dd34c4d501"
-            ),
+            _file("c3b158d763b6e2245038c8ad08e45376", f"{_CARS}cars/car_devkit.tgz"),
+            _file("b0a2b23655a3edd16d84508592a98d10", f"{_CARS}car196/cars_test_annos_withlabels.mat"),
+            _file("065e5b463ae28d29e77c1b4b166cfe61", f"{_CARS}car196/cars_train.tgz"),
+            _file("4ce7ebf6a94d07f1952d94dd34c4d501", f"{_CARS}car196/cars_test.tgz"),
         ),
         "the official address is gone; get car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz,"
         " cars_test.tgz and cars_test_annos_withlabels.mat (Kaggle has copies named stanford-cars-dataset), "
@@ -72,16 +59,7 @@ SOURCES = {
         "{folder}/cars_train/00001.jpg",
     ),
     "sop": Source(
-        (
-            RemoteFile(
-                "Stanford_Online_Products.zip",
-                (
-                    "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-                    "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-                ),
-                md5="7f73d41a2f44250d4779881525aea32e",
-            ),
-        ),
+        (_file("7f73d41a2f44250d4779881525aea32e", f"http://ftp.{_SOP}", f"ftp://{_SOP}"),),
         "get Stanford_Online_Products.zip (cvgl.stanford.edu/projects/lifted_struct) and unpack it in "
         "{folder}, which gives {folder}/Stanford_Online_Products/Ebay_train.txt",
     ),
@@ -94,22 +72,10 @@ SOURCES = {
 }
 
 
-def known_source(name: str) -> Source:
-    """The source of a benchmark.
-
-    Raises:
-        ValueError: there is nothing to fetch under this name.
-    """
-    if name not in SOURCES:
-        raise ValueError(f"only {', '.join(SOURCES)} can be fetched, by their bare names; got {name!r}")
-    return SOURCES[name]
-
-
 def fetch(
     name: str,
     folder: Path,
     progress: Callable[[RemoteFile], Progress] | None = None,
-    source: Source | None = None,
 ) -> Path:
     """Fetch a benchmark's files and unpack them into its folder.
 
@@ -120,7 +86,6 @@ def fetch(
         name: a key of `SOURCES`.
         folder: the data set's.
         progress: gives for each file what to call as it arrives, see `download`.
-        source: where from; the known source of `name`.
 
     Returns:
         `folder`.
@@ -130,8 +95,9 @@ def fetch(
         DownloadError: a file can't be fetched or unpacked; the message says what to put where by hand.
         OSError: the folder can't be written.
     """
-    if source is None:
-        source = known_source(name)
+    if name not in SOURCES:
+        raise ValueError(f"only {', '.join(SOURCES)} can be fetched, by their bare names; got {name!r}")
+    source = SOURCES[name]
     by_hand = source.by_hand.format(folder=folder)
     if not source.files:
         raise DownloadError(f"{name} can't be fetched: {by_hand}")
@@ -162,7 +128,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as scratch:
         if archive.suffix == ".tgz":
             with tarfile.open(archive, "r:gz") as tar:
-                tar.extractall(scratch, filter="data")  # refuses what would be written outside
+                tar.extractall(scratch, filter="data")  # an error for what would be written outside
         elif archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:
                 zipped.extractall(scratch)

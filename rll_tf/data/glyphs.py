@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
+from scipy.sparse.csgraph import connected_components
 
 from rll_tf.data.catalogue import Catalogue
 
@@ -44,14 +45,12 @@ def glyphs(seed: int = 0) -> Catalogue:
     The letters are those that all `FONTS` have, without modifier letters (small raised signs) and without
     letters that Unicode composes of others (À, ﬁ), which would join classes that look different to people.
 
-    **Classes.** Letters that look alike in DejaVu Sans (see `letter_classes`) are one class, named by all
-    its members: A with its Greek and Cyrillic twins, C with c. A font contributes one picture to a class, of
-    a member drawn by lot, so a class of twelve letters weighs no more than a class of one. A drawing that
-    looks like another class's in its own font is not used (italics draw the Cyrillic т as an m), so 14
-    classes have fewer than sixteen pictures, and none fewer than nine.
+    **Classes.** Letters that look alike in DejaVu Sans are one class, named by all its members: A with its
+    Greek and Cyrillic twins, C with c. A font contributes one picture to a class, of a member drawn by lot. A
+    drawing that looks like another class's in its own font is not used (italics draw the Cyrillic т as an m).
 
-    **Pictures.** A letter is centred, its longer side 20 pixels, then rotated by up to 15 degrees, scaled by
-    0.75 to 1.1, sheared by up to 0.2 and shifted by up to 3 pixels, at random, with anti-aliased edges.
+    **Pictures.** A letter is centred, then rotated, scaled, sheared and shifted at random, by the constants
+    above, with anti-aliased edges.
 
     **Splits.** By class, at random: half for "test", a fifth of the others for "validation", the rest for
     "train".
@@ -98,21 +97,13 @@ def common_letters() -> list[str]:
 def letter_classes(likeness: np.ndarray) -> np.ndarray:
     """[L] int64: a class for each letter, numbered by their first letters; look-alikes share one.
 
-    Two letters look alike where their correlation exceeds 0.9, and so do a look-alike's look-alikes. In
-    DejaVu Sans 330 letters make 213 classes: 145 of one letter, 44 of two, 14 of three, 3 of four, 5 of five,
-    one of six (the bars, I and l) and one of twelve (the rings, for Θ and ʘ correlate with O).
+    Two letters look alike where their correlation exceeds 0.9, and so do a look-alike's look-alikes: in
+    DejaVu Sans 330 letters make 213 classes, 145 of one letter, one of twelve (the rings).
 
     Args:
         likeness: [L, L], the letters' correlations in one font.
     """
-    first = np.arange(len(likeness))
-    alike = likeness > _SAME_LETTER
-    # The first letter of every class spreads to all its members.
-    while True:
-        spread = np.where(alike, first, len(first)).min(axis=1)
-        if np.array_equal(spread, first):
-            return np.unique(first, return_inverse=True)[1]
-        first = spread
+    return connected_components(likeness > _SAME_LETTER, directed=False)[1].astype(np.int64)
 
 
 def _is_plain_letter(letter: str) -> bool:

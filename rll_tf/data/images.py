@@ -18,8 +18,6 @@ import tensorflow as tf
 from rll_tf.data.decode import decode
 from rll_tf.data.resize import resize
 
-__all__ = ["Augmentation", "Preprocessing", "decode"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -157,34 +155,54 @@ class Augmentation:
     shift: float = 0.0
     scale_and_aspect: bool = False
 
-    def __call__(self, image: tf.Tensor, preprocessing: Preprocessing, seed: tf.Tensor) -> tf.Tensor:
-        """Crop one picture to the network's input and change it at random, as a pure function of `seed`.
+    @property
+    def is_geometric(self) -> bool:
+        """Whether `distort` changes anything."""
+        return any((self.rotate_degrees, self.zoom, self.stretch, self.shear, self.shift))
 
-        Pixels that a rotation or shift brings in from outside repeat the picture's edge.
+    @staticmethod
+    def draw(seed: tf.Tensor) -> tf.Tensor:
+        """The random numbers for one picture, [11] float32, from [2] int, another seed for every picture."""
+        return tf.random.stateless_uniform([11], seed)
+
+    def crop(self, image: tf.Tensor, preprocessing: Preprocessing, draws: tf.Tensor) -> tf.Tensor:
+        """Crop one picture to the network's input, and mirror it.
 
         Args:
             image: [height, width, channels] uint8, whole or resized already, see `fit_window`; whole with
                 `scale_and_aspect`.
             preprocessing: its `input_px` is the side of the result.
-            seed: [2] int, another for every picture that training shows.
+            draws: from `draw`.
 
         Returns:
-            [input_px, input_px, 3] of 0 to 255; float32 if rotated, zoomed, stretched, sheared or shifted,
-            otherwise uint8.
+            [input_px, input_px, 3] uint8.
         """
-        draws = tf.random.stateless_uniform([11], seed)
         image = self._crop(image, preprocessing, draws[:4])
-        if self.mirror:
-            whole = image
-            image = tf.cond(draws[4] < 0.5, lambda: tf.reverse(whole, [1]), lambda: whole)
-        if any((self.rotate_degrees, self.zoom, self.stretch, self.shear, self.shift)):
-            image = keras.ops.image.affine_transform(
-                tf.cast(image, tf.float32),
-                self._transform(2 * draws[5:] - 1, preprocessing.input_px),
-                interpolation="bilinear",
-                fill_mode="nearest",
-            )
-        return image
+        return (
+            tf.cond(draws[4] < 0.5, lambda: tf.reverse(image, [1]), lambda: image) if self.mirror else image
+        )
+
+    def distort(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Rotate, zoom, stretch, shear and shift cropped pictures, each by its own draws.
+
+        Pixels that come in from outside repeat the picture's edge.
+
+        Args:
+            images: [N, side, side, 3].
+            draws: [N, 11].
+
+        Returns:
+            [N, side, side, 3] float32.
+        """
+        images = tf.cast(images, tf.float32)
+        if not self.is_geometric:
+            return images
+        return keras.ops.image.affine_transform(
+            images,
+            self._transforms(2 * draws[:, 5:] - 1, images.shape[1]),
+            interpolation="bilinear",
+            fill_mode="nearest",
+        )
 
     def _crop(self, image: tf.Tensor, preprocessing: Preprocessing, draws: tf.Tensor) -> tf.Tensor:
         """A window of the picture at random, [input_px, input_px, 3] uint8, from four numbers of 0 to 1."""
@@ -201,17 +219,20 @@ class Augmentation:
         window = image[corner[0] : last[0], corner[1] : last[1]]
         return dataclasses.replace(preprocessing, resize_px=preprocessing.input_px).fit(window)
 
-    def _transform(self, draws: tf.Tensor, side_px: int) -> tf.Tensor:
-        """[8] projective transform from output to input pixels, from six numbers of -1 to 1."""
-        angle = draws[0] * (self.rotate_degrees * math.pi / 180)
-        zoom = tf.exp(draws[1] * math.log1p(self.zoom))
-        stretch = tf.exp(draws[2] * math.log1p(self.stretch) / 2)
-        shear = draws[3] * self.shear
+    def _transforms(self, draws: tf.Tensor, side_px: int) -> tf.Tensor:
+        """[N, 8] projective transforms from output to input pixels, from [N, 6] numbers of -1 to 1."""
+        # Float64, as the last bit of float32 functions may depend on a number's position in the batch.
+        turn, grow, widen, slant, right, down = tf.unstack(tf.cast(draws, tf.float64), axis=1)
+        angle = turn * (self.rotate_degrees * math.pi / 180)
+        zoom = tf.exp(grow * math.log1p(self.zoom))
+        stretch = tf.exp(widen * math.log1p(self.stretch) / 2)
+        shear = slant * self.shear
         cos, sin = tf.cos(angle), tf.sin(angle)
         # [a b; c d] = rotation · shear · scale, read from output to input
         a, b = cos * stretch / zoom, (cos * shear - sin) / (stretch * zoom)
         c, d = sin * stretch / zoom, (sin * shear + cos) / (stretch * zoom)
         centre = (side_px - 1) / 2
-        offset_x = centre - a * centre - b * centre + draws[4] * self.shift * side_px
-        offset_y = centre - c * centre - d * centre + draws[5] * self.shift * side_px
-        return tf.stack([a, b, offset_x, c, d, offset_y, 0.0, 0.0])
+        offset_x = centre - a * centre - b * centre + right * self.shift * side_px
+        offset_y = centre - c * centre - d * centre + down * self.shift * side_px
+        none = tf.zeros_like(a)
+        return tf.cast(tf.stack([a, b, offset_x, c, d, offset_y, none, none], axis=1), tf.float32)

@@ -28,18 +28,10 @@ def inshop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS
 
         img/WOMEN/Dresses/id_00000002/02_1_front.jpg id_00000002 train
 
-    Args:
-        path: where the tree lies.
-        expected: the counts to assert.
-
     Returns:
         The pictures in the list's order, classes in the order of their names. "train" shares no class with
         the others; "query" and "gallery" share theirs by design, each query being sought in the gallery.
         "test" is both together.
-
-    Raises:
-        FileNotFoundError: the list or a picture is missing.
-        ValueError: the list is broken, or counts differ from `expected`.
 
     Source: Liu et al., "DeepFashion" (2016); the paper, section 4.1.
     """

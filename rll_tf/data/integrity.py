@@ -88,19 +88,16 @@ def skip_corrupt(catalogue: Catalogue) -> tuple[Catalogue, Skipped]:
     )
     is_good = np.zeros(len(catalogue), bool)
     is_good[list(decodable.ignore_errors().as_numpy_iterator())] = True
-    # Each of the others is read once more, for the reason; one that can be read by now is kept.
-    suspects = np.flatnonzero(~is_good)
-    reasons = {i: reason for i in suspects if (reason := _unreadable(catalogue, i)) is not None}
-    if not reasons:
+    if is_good.all():
         return catalogue, Skipped()
-    is_good[[i for i in suspects if i not in reasons]] = True
+    reasons = [_unreadable(catalogue, i) or printable(catalogue.paths[i]) for i in np.flatnonzero(~is_good)]
     kept = np.flatnonzero(is_good)
     if not kept.size:
         raise CorruptPictureError(f"{catalogue.spec} has no picture that can be read: {reasons[0]}")
     new_index = np.cumsum(is_good) - 1
     splits = {name: new_index[indices[is_good[indices]]] for name, indices in catalogue.splits.items()}
     gone = np.setdiff1d(catalogue.labels, catalogue.labels[kept])
-    skipped = Skipped(tuple(reasons.values()), tuple(catalogue.class_names[label] for label in gone))
+    skipped = Skipped(tuple(reasons), tuple(catalogue.class_names[label] for label in gone))
     return dataclasses.replace(catalogue.take(kept), splits=splits), skipped
 
 

@@ -1,9 +1,14 @@
-"""What the readers of official layouts share: finding a tree, reading its lists, asserting its counts."""
+"""What the readers of official layouts share: finding a tree, reading its lists, asserting its counts.
+
+A reader takes the path of a tree and the counts to assert, by default those published. It raises
+FileNotFoundError where a list or a picture is missing, ValueError where a list is broken or counts differ.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -116,12 +121,12 @@ def check(name: str, catalogue: Catalogue, expected: Mapping[str, Counts], root:
         found = Counts(selected.class_count, len(selected))
         if found != counts:
             raise ValueError(f"{name}: expected split {split!r} to have {counts}; found {found} in {root}")
-    total, distinct = len(catalogue), len(set(catalogue.paths))
-    if distinct < total:
-        twice = next(path for path, count in Counter(catalogue.paths).items() if count > 1)
+    total, names = len(catalogue), sorted(catalogue.paths)
+    twice = [path for path, following in itertools.pairwise(names) if path == following]
+    if twice:
         raise ValueError(
-            f"{name}: expected {total:,} different picture files; the lists in {root} name {distinct:,}, "
-            f"the first that they name twice is {twice}"
+            f"{name}: expected {total:,} different picture files; the lists in {root} name "
+            f"{total - len(twice):,}, the first that they name twice is {twice[0]}"
         )
     absent = absent_files(catalogue.paths)
     if absent:
@@ -140,25 +145,13 @@ def absent_files(paths: Iterable[str]) -> list[str]:
     Raises:
         OSError: a directory exists but can't be read; the error names it.
     """
-    listed: dict[str, set[str]] = {}
-    absent = []
-    for path in paths:
-        directory, name = os.path.split(path)
-        if directory not in listed:
-            listed[directory] = _files_of(directory)
-        if name not in listed[directory]:
-            absent.append(path)
-    return absent
+    files_of = functools.cache(_files_of)
+    return [path for path in paths if os.path.basename(path) not in files_of(os.path.dirname(path))]
 
 
 def _files_of(directory: str) -> set[str]:
     try:
         with os.scandir(directory) as entries:
-            return {entry.name for entry in entries if _is_file(entry)}
+            return {entry.name for entry in entries if entry.is_file()}
     except (FileNotFoundError, NotADirectoryError):
         return set()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """A file or a link to one. Only links cost a look beyond the listing."""
-    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()

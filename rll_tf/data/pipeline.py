@@ -18,8 +18,6 @@ from rll_tf.data.sampler import ClassBalancedBatches
 # Resized pictures are kept in memory up to this size; above it they are decoded anew for every batch.
 MEMORY_BYTES = 2 * 2**30
 
-Source = Callable[[tf.Tensor], tf.Tensor]
-
 
 def training_batches(
     catalogue: Catalogue,
@@ -79,13 +77,18 @@ def training_batches(
             first = step * batches.global_batch_size + batches.first
             yield np.arange(first, first + size), indices
 
-    def prepare(number: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = augmentation(load(index), preprocessing, tf.stack([batches.seed, number]))
-        return image if augment_batch else preprocessing.normalise(image), labels[index]
+    # Cropped pictures are normalised one by one, which stays in the processor's cache, unless others follow.
+    by_batch = augmentation.is_geometric or augment_batch is not None
 
-    def finish(images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        if augment_batch:
-            images = preprocessing.normalise(augment_batch(tf.cast(images, tf.float32)))
+    def prepare(number: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        draws = augmentation.draw(tf.stack([batches.seed, number]))
+        image = augmentation.crop(load(index), preprocessing, draws)
+        return image if by_batch else preprocessing.normalise(image), draws, labels[index]
+
+    def finish(images: tf.Tensor, draws: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, dict]:
+        if by_batch:
+            images = augmentation.distort(images, draws)
+            images = preprocessing.normalise(augment_batch(images) if augment_batch else images)
         return images, dict.fromkeys(levels, targets)
 
     spec = tf.TensorSpec([size], tf.int64)
@@ -129,22 +132,20 @@ def load_pictures(
         CorruptPictureError: a picture can't be read or decoded; it is named.
     """
     side = preprocessing.resize_px
-    pictures = np.empty([len(catalogue), side, side, 3], np.uint8)
     load = _source(catalogue, preprocessing, cache)
     dataset = tf.data.Dataset.range(len(catalogue)).map(
         lambda index: preprocessing.fit(load(index)), num_parallel_calls=tf.data.AUTOTUNE
     )
     try:
-        first = 0
-        for batch in dataset.batch(256).prefetch(2).as_numpy_iterator():
-            pictures[first : first + len(batch)] = batch
-            first += len(batch)
+        pictures = dataset.prefetch(256).as_numpy_iterator()
+        return np.fromiter(pictures, np.dtype((np.uint8, (side, side, 3))), len(catalogue))
     except tf.errors.OpError as error:
         raise name_corrupt(catalogue, error) from error
-    return pictures
 
 
-def _source(catalogue: Catalogue, preprocessing: Preprocessing, cache: PictureCache | None = None) -> Source:
+def _source(
+    catalogue: Catalogue, preprocessing: Preprocessing, cache: PictureCache | None = None
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """What loads a picture by its index, [h, w, 1 or 3] uint8: resized from the cache, otherwise whole."""
     if catalogue.pixels is not None:
         return tf.constant(catalogue.pixels).__getitem__

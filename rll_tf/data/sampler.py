@@ -18,8 +18,7 @@ class ClassBalancedBatches:
 
     Batches are laid out class by class: positions [c*K, (c+1)*K) hold one class. Both shuffles are drawn
     from `(seed, epoch)` and `(seed, step)`, so the order is the same on every machine, differs from epoch
-    to epoch, and can be resumed at any step without replaying the steps before it. Kept are one integer a
-    picture and two a class; the first batch taken from an epoch shuffles the classes, 20 ms for a million.
+    to epoch, and can be resumed at any step without replaying the steps before it.
 
     Several workers share a batch: worker i of w takes the i-th w-th of its classes. Each worker has its own
     sampler of the same labels and seed, they need not communicate, and their parts side by side are the batch

@@ -23,17 +23,9 @@ def sop(path: str | os.PathLike[str], expected: Mapping[str, Counts] = COUNTS) -
 
         <picture id> <class id, from 1> <super class id> <path, such as bicycle_final/111085122871_0.JPG>
 
-    Args:
-        path: where the tree lies.
-        expected: the counts to assert.
-
     Returns:
         Train's pictures, then test's, in the lists' order; labels number the class ids of both lists in
         ascending order, from 0. A class is named by its super class and offer.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing.
-        ValueError: a list is broken, a class is in both lists, or counts differ from `expected`.
 
     Source: Song et al., "Deep Metric Learning via Lifted Structured Feature Embedding" (2016); the paper,
     section 4.1.

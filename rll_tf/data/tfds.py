@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ def tfds(name: str, expected: Mapping[str, Counts] | None = None) -> Catalogue:
         ValueError: tensorflow-datasets is not installed, has no such builder, can't prepare it, or gives
             neither `image` nor `label`; or counts differ from `expected`.
     """
-    builder = _builder(_package(), name)
+    builder = _builder(name)
     folder = dataset_path("tfds") / str(builder.info.full_name).replace("/", "-")
     if not (folder / "pictures.json").is_file():
         _unpack(name, builder, folder)
@@ -63,7 +62,8 @@ def tfds(name: str, expected: Mapping[str, Counts] | None = None) -> Catalogue:
     return check(f"tfds:{name}", catalogue, expected, folder)
 
 
-def _package() -> ModuleType:
+def _builder(name: str) -> Any:
+    """The prepared builder; whatever goes wrong in it (a dead address, a changed archive) is one line."""
     try:
         import tensorflow_datasets
     except ImportError as error:
@@ -71,29 +71,22 @@ def _package() -> ModuleType:
             "tfds:NAME needs the package tensorflow-datasets: pip install 'rll_tf[datasets]' "
             f"(importing it failed: {error})"
         ) from error
-    return tensorflow_datasets
-
-
-def _builder(package: ModuleType, name: str) -> Any:
-    """The prepared builder; whatever goes wrong in it (a dead address, a changed archive) is one line."""
-    logger = logging.getLogger("urllib3")  # offline it would warn of every attempt
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # offline it would warn of every attempt
     try:
-        builder = package.builder(name)
+        builder = tensorflow_datasets.builder(name)
         builder.download_and_prepare()
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
             f"tensorflow-datasets can't prepare {name!r}: {type(error).__name__}: {reason}"
         ) from error
-    finally:
-        logger.setLevel(level)
     return builder
 
 
 def _unpack(name: str, builder: Any, folder: Path) -> None:
     """Write the pictures' files and `pictures.json`, in one move once all are written."""
+    from tensorflow_datasets import decode
+
     features = builder.info.features
     label = next((key for key in ("label", "class_id") if key in features), None)
     if label is None or "image" not in features:
@@ -105,12 +98,11 @@ def _unpack(name: str, builder: Any, folder: Path) -> None:
     labels: list[int] = []
     for split in sorted(builder.info.splits):
         dataset = builder.as_dataset(
-            split=split,
-            shuffle_files=False,
-            decoders={"image": _package().decode.SkipDecoding()},
+            split=split, shuffle_files=False, decoders={"image": decode.SkipDecoding()}
         )
         for example in dataset.as_numpy_iterator():
-            file = f"{len(files) // 1000:05d}/{len(files):08d}{_suffix(example['image'])}"
+            suffix = ".png" if example["image"].startswith(b"\x89PNG") else ".jpg"
+            file = f"{len(files) // 1000:05d}/{len(files):08d}{suffix}"
             (partial / file).parent.mkdir(exist_ok=True)
             (partial / file).write_bytes(example["image"])
             files.append(file)
@@ -120,7 +112,3 @@ def _unpack(name: str, builder: Any, folder: Path) -> None:
     (partial / "pictures.json").write_text(json.dumps(description), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
-
-
-def _suffix(content: bytes) -> str:
-    return ".png" if content.startswith(b"\x89PNG") else ".jpg"

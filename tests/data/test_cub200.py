@@ -59,7 +59,7 @@ def test_broken_lists_are_refused(tmp_path):
 
 
 def test_the_published_counts_are_asserted_by_the_spec(tmp_path, monkeypatch):
-    """A tree of 11,788 pictures opens by name from its own place; one fewer does not."""
+    """A tree of 11,788 pictures opens by name from its own folder; one fewer does not."""
     sizes = (58,) * 36 + (59,) * 64 + (59,) * 76 + (60,) * 24
     assert (sum(sizes[:100]), sum(sizes[100:])) == (5864, 5924)
     monkeypatch.setenv("RLL_DATASETS", str(tmp_path))

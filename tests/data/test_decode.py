@@ -102,7 +102,7 @@ def _cmyk():
 
 
 def test_a_gif_decodes_to_its_first_frame():
-    """Later frames are not looked at."""
+    """Later frames are ignored."""
     frames = [Image.fromarray(np.full([6, 9, 3], value, np.uint8)) for value in (10, 200)]
     content = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(decode(content), np.full([6, 9, 3], 10), atol=2)

@@ -43,10 +43,12 @@ def zipped(**files):
     return buffer.getvalue()
 
 
-def source_of(server, *names):
-    """A source of these files."""
+def fetch_from(server, folder, *names, progress=None):
+    """Fetch these files of a server."""
     files = tuple(RemoteFile(name, (f"{server.url}/{name}",)) for name in names)
-    return Source(files, "put the files into {folder}/here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SOURCES, "x", Source(files, "put the files into {folder}/here"))
+        fetch("x", folder, progress)
 
 
 def test_archives_are_unpacked_into_the_folder(tmp_path):
@@ -60,8 +62,8 @@ def test_archives_are_unpacked_into_the_folder(tmp_path):
     }
     seen = []
     with serving(content) as server:
-        source = source_of(server, "a.tgz", "b.zip", "c.mat")
-        fetch("x", tmp_path, lambda file: lambda done, total: seen.append(file.name), source)
+        files = "a.tgz", "b.zip", "c.mat"
+        fetch_from(server, tmp_path, *files, progress=lambda file: lambda *_: seen.append(file.name))
     files = {
         str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     }
@@ -75,10 +77,10 @@ def test_a_failure_says_what_to_put_where(tmp_path):
         with pytest.raises(
             DownloadError, match=rf"c\.tgz can't be fetched .*404.* the files into {tmp_path}/here"
         ):
-            fetch("x", tmp_path, source=source_of(server, "a.tgz", "c.tgz"))
+            fetch_from(server, tmp_path, "a.tgz", "c.tgz")
         assert (tmp_path / ".downloads" / "a.tgz").exists()
         with pytest.raises(DownloadError, match=r"b\.tgz can't be unpacked \(.*By hand: put the files"):
-            fetch("x", tmp_path, source=source_of(server, "b.tgz"))
+            fetch_from(server, tmp_path, "b.tgz")
     assert not (tmp_path / ".downloads" / "b.tgz").exists()
 
 
@@ -88,7 +90,7 @@ def test_a_damaged_archive_says_what_to_do(tmp_path):
     zeros = whole[:1000] + bytes(100) + whole[1100:]
     for content in (zeros, whole[:20_000]):
         with serving({"/a.tgz": content}) as server, pytest.raises(DownloadError, match="By hand: put the"):
-            fetch("x", tmp_path, source=source_of(server, "a.tgz"))
+            fetch_from(server, tmp_path, "a.tgz")
         assert not list((tmp_path / ".downloads").iterdir())
 
 
@@ -108,7 +110,7 @@ def test_an_archive_can_not_write_elsewhere(tmp_path):
         serving({"/a.tgz": tar(**{"..__evil": b"1"})}) as server,
         pytest.raises(DownloadError, match="can't be unpacked"),
     ):
-        fetch("x", folder, source=source_of(server, "a.tgz"))
+        fetch_from(server, folder, "a.tgz")
     assert not (tmp_path / "evil").exists()
 
 

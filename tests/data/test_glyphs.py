@@ -112,7 +112,7 @@ def test_every_picture_shows_a_whole_letter(catalogue: Catalogue) -> None:
     assert (border > 0).mean() < 0.02
 
 
-def test_no_font_answers_with_a_placeholder() -> None:
+def test_no_font_gives_a_placeholder() -> None:
     """In every font all letters are distinct enough not to be one replacement box."""
     letters = common_letters()
     for name in FONTS:

@@ -117,11 +117,13 @@ def batch(count=6, side=20):
 @tf.function
 def augmented_in_graph(augmentation, images, preprocessing, seed):
     """Each picture augmented with a seed of its own."""
-    return tf.map_fn(
-        lambda one: tf.cast(augmentation(one[0], preprocessing, tf.stack([seed, one[1]])), tf.float32),
-        (images, tf.range(len(images))),
-        fn_output_signature=tf.float32,
-    )
+
+    def crop(number):
+        draws = augmentation.draw(tf.stack([seed, number]))
+        return augmentation.crop(images[number], preprocessing, draws), draws
+
+    crops = tf.map_fn(crop, tf.range(len(images)), fn_output_signature=(tf.uint8, tf.float32))
+    return augmentation.distort(*crops)
 
 
 def augmented(augmentation, images, preprocessing, seed=0):
@@ -196,5 +198,8 @@ def test_augmentation_is_a_function_of_the_seed():
     first, again, other = (augmented(augmentation, images, preprocessing, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other, atol=1)
-    eager = [augmentation(tf.constant(image), preprocessing, [3, i]) for i, image in enumerate(images)]
-    np.testing.assert_allclose(first, eager, atol=1e-3)
+    draws = [augmentation.draw([3, number]) for number in range(3)]
+    crops = [
+        augmentation.crop(*each) for each in zip(tf.constant(images), [preprocessing] * 3, draws, strict=True)
+    ]
+    np.testing.assert_allclose(first, augmentation.distort(tf.stack(crops), tf.stack(draws)), atol=1e-3)

@@ -11,7 +11,7 @@ EXPECTED = {"train": Counts(2, 4), "query": Counts(3, 4), "gallery": Counts(3, 3
 
 @pytest.mark.parametrize("top", ["", "Img"])
 def test_the_partition_is_read(tmp_path, top):
-    """Query and gallery share their classes, training none; test is both; img/ lies in either place."""
+    """Query and gallery share their classes, training none; test is both; img/ lies in either folder."""
     catalogue = inshop(write_inshop(tmp_path, top), EXPECTED)
     classes = {split: set(catalogue.select(split).labels) for split in catalogue.splits}
     assert classes["query"] == classes["gallery"] == classes["test"]

@@ -33,7 +33,7 @@ def test_what_is_no_number_is_refused(tmp_path):
 
 
 def test_a_tree_is_found_at_the_path_or_below(tmp_path):
-    """Where neither holds the file, both places are named."""
+    """Where neither holds the file, both folders are named."""
     (tmp_path / "top").mkdir()
     (tmp_path / "top" / "a.txt").touch()
     assert find_tree("x", tmp_path, ["top"], "a.txt") == tmp_path / "top"
@@ -47,9 +47,8 @@ def test_absent_files_are_found_by_listing(tmp_path):
     (tmp_path / "a").touch()
     (tmp_path / "link").symlink_to("a")
     (tmp_path / "dangling").symlink_to("gone")
-    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "directory").mkdir()
-    names = ["a", "link", "dangling", "loop", "directory", "b", "no/c", "a/c"]
+    names = ["a", "link", "dangling", "directory", "b", "no/c", "a/c"]
     paths = [str(tmp_path / name) for name in names]
     assert absent_files(paths) == paths[2:]
 

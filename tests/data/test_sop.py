@@ -40,6 +40,6 @@ def test_a_class_in_both_lists_is_refused(tmp_path):
 
 
 def test_a_missing_list_is_named(tmp_path):
-    """With the places that were looked in."""
+    """With the folders that were searched."""
     with pytest.raises(FileNotFoundError, match=r"Ebay_train\.txt; looked in .*Stanford_Online_Products"):
         sop(tmp_path)

@@ -44,7 +44,7 @@ class Builder:
 
 @pytest.fixture
 def package(monkeypatch, tmp_path):
-    """The stand-in, and a place of its own for what is unpacked."""
+    """The stand-in, and a folder of its own for what is unpacked."""
     module = types.ModuleType("tensorflow_datasets")
     module.builder = Builder
     module.decode = types.SimpleNamespace(SkipDecoding=lambda: "skip")

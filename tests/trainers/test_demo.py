@@ -33,7 +33,7 @@ def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     assert metrics["trained"]["concat"]["recall@1"] > metrics["pixels"]["recall@1"]
     with np.load(tmp_path / "demo" / "gallery.npz") as arrays:
         served = retrieval_metrics(arrays["embeddings"], arrays["labels"], clustering=False)
-    # A pair at equal distances may change places by rounding.
+    # A pair at equal distances may change ranks by rounding.
     assert abs(served["recall@1"] - metrics["trained"]["concat"]["recall@1"]) < 2e-3
     with Image.open(tmp_path / "demo" / "ranked_lists.png") as picture:
         assert min(picture.size) > 1000

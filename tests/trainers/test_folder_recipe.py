@@ -87,7 +87,7 @@ def test_weights_choose_the_paper_and_their_layout(suffix, layout, tmp_path):
 
 
 def test_size_and_colour_are_read_from_headers(tmp_path):
-    """Files are looked at without decoding them; one that is no picture is passed over."""
+    """Only headers are read; a file that is no picture is passed over."""
     for number in range(4):
         Image.new("RGB" if number else "L", (100, 120 + number)).save(tmp_path / f"{number}.png")
     (tmp_path / "4.png").write_bytes(b"none")

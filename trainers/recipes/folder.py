@@ -23,15 +23,10 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
-It needs at least two classes of pictures, best several of each of many, and no weights. ImageNet's
-`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, given with `--set weights=FILE`
-make the third column. By estimate the three take 1, 3 and 6 GB of memory; on two CPU cores the first takes
-half an hour at most, the second 0.2 hours for 300 steps and 7 for 10,000.
-
-The two columns of random weights are the recipes `convnet` and `inception_bn`, whose docstrings say what was
-measured with them. How passes, batches and sizes follow from a folder is a rule of thumb, not a search. The
-column with weights has not been measured: no ImageNet weights were to be had; nor have the paper's numbers
-been measured with it here.
+It needs at least two classes of pictures, best several of each of many. The third column needs ImageNet's
+`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, and has not been measured, as
+these were not to be had; the other two are the recipes `convnet` and `inception_bn`. How passes, batches and
+sizes follow from a folder is a rule of thumb, not a search.
 """
 
 from __future__ import annotations
@@ -65,18 +60,17 @@ class Plan:
     settings: Mapping[str, Any]
     batch: int
     passes: int
-    most_steps: int
+    most_steps: int = 10_000
     embedding_dim: int | None = None
 
 
 SMALL = Plan(convnet.SETTINGS, batch=180, passes=40, most_steps=3_000)
-PHOTOGRAPHS = Plan(inception_bn.SETTINGS, batch=64, passes=8, most_steps=10_000)
+PHOTOGRAPHS = Plan(inception_bn.SETTINGS, batch=64, passes=8)
 PRETRAINED = Plan(
     inception_bn.SETTINGS
     | dict(input_px=227, resize_px=256, margin=0.4, learning_rate=0.01, new_layers_rate=10.0),
     batch=60,
     passes=20,
-    most_steps=10_000,
     embedding_dim=512,
 )
 FEWEST_STEPS = 300
@@ -86,7 +80,7 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     """The defaults for these pictures, by the table above.
 
     Args:
-        catalogue: all pictures; of their splits only those to train and validate on are looked at.
+        catalogue: all pictures; of their splits only those to train and validate on are used.
         weights: a file for `rll_tf.models.load_pretrained`, or None for random weights.
 
     Raises:
