@@ -61,7 +61,7 @@ def _trunk(package: ModuleType, preset: str, input_shape: tuple[int, int, int]) 
     inputs = keras.Input(input_shape, name="pictures")
     pixels = scaled_pixels(inputs, *_preprocessing(package, preset))
     network = keras.Model(
-        backbone.inputs, {level: pyramid[name] for level, name in zip(LEVELS, last, strict=True)}
+        backbone.inputs[0], {level: pyramid[name] for level, name in zip(LEVELS, last, strict=True)}
     )
     # Not as one layer, so that a model of some levels contains only what it needs.
     return keras.Model(inputs, network.call(pixels), name="trunk")
