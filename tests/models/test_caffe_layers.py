@@ -99,7 +99,7 @@ def test_batch_norm_equals_kerass(shape):
 
 
 def test_frozen_batch_norm_stays():
-    """A step of training leaves its four variables bit-equal; training and inference outputs agree to rounding."""
+    """A step of training leaves its four variables bit-equal; training outputs are those of inference."""
     model = freeze_batch_norm(embedding_model("inception_bn", ["low"], 8, input_shape=(75, 75, 3)))
     norms = [layer for layer in model.layers if isinstance(layer, BatchNorm)]
     rng = np.random.default_rng(0)
