@@ -1,4 +1,9 @@
-"""Pictures a second of Inception-BN with three levels: `python -m benchmarks.network [--batch N]`.
+"""Pictures a second of networks with three levels: `python -m benchmarks.network [--batch N]`.
+
+    inception_bn         the paper's, batch norm in training mode
+    efficientnet_lite0   batch norm frozen, as in fine-tuning from ImageNet
+
+And of each:
 
     inference   pictures to embeddings
     training    forward, three Ranked List Losses, backward, update, as `fit` does them
@@ -33,6 +38,7 @@ from rll_tf.models.caffe_layers import Kernel
 from rll_tf.training import Settings, build
 from rll_tf.training.settings import PRECISIONS
 
+BACKBONES_PX = {"inception_bn": 227, "efficientnet_lite0": 224}
 PRODUCT_SIDE = 2048
 TRAINING_FACTOR = 3
 
@@ -46,7 +52,7 @@ def operations(model: keras.Model) -> int:
     for layer in model.layers:
         if type(layer) is Kernel:
             cells = math.prod(layer.input.shape[1:3])
-        elif isinstance(layer, Kernel):
+        elif isinstance(layer, Kernel | keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             cells = math.prod(layer.output.shape[1:3])
         elif isinstance(layer, keras.layers.Dense):
             cells = 1
@@ -56,7 +62,9 @@ def operations(model: keras.Model) -> int:
     return total
 
 
-def methods(px: int, batch: int, precisions: list[str], xla: list[bool]) -> dict[str, Callable[[], Any]]:
+def methods(
+    backbone: str, px: int, batch: int, precisions: list[str], xla: list[bool]
+) -> dict[str, Callable[[], Any]]:
     """What is timed: name -> one step of it."""
     rng = np.random.default_rng(0)
     array = rng.uniform(-120, 130, [batch, px, px, 3]).astype(np.float32)
@@ -69,7 +77,8 @@ def methods(px: int, batch: int, precisions: list[str], xla: list[bool]) -> dict
         for jit in xla:
             model = build(
                 Settings(
-                    backbone="inception_bn",
+                    backbone=backbone,
+                    freeze_batch_norm=backbone != "inception_bn",
                     input_px=px,
                     learning_rate=1e-3,
                     weight_decay=1e-5,
@@ -83,7 +92,7 @@ def methods(px: int, batch: int, precisions: list[str], xla: list[bool]) -> dict
             steps[f"inference {name}"] = _inference(model, pictures, jit)
             steps[f"training {name}"] = _training(model, pictures, labels)
     if network_peer.torch is not None:
-        steps |= network_peer.peer_steps(array, classes)
+        steps |= network_peer.peer_steps(backbone, array, classes)
     return steps
 
 
@@ -102,9 +111,11 @@ def _training(model: keras.Model, pictures: tf.Tensor, labels: dict[str, np.ndar
     return lambda: model.train_on_batch(pictures, labels)
 
 
-def measure(px: int, batch: int, turns: int, precisions: list[str], xla: list[bool]) -> dict[str, Any]:
+def measure(
+    backbone: str, px: int, batch: int, turns: int, precisions: list[str], xla: list[bool]
+) -> dict[str, Any]:
     """Time all methods: `{"operations": …, "product_rate": …, "methods": {name: {…}}}`."""
-    steps = methods(px, batch, precisions, xla)
+    steps = methods(backbone, px, batch, precisions, xla)
     for step in steps.values():
         step()
         step()
@@ -116,7 +127,7 @@ def measure(px: int, batch: int, turns: int, precisions: list[str], xla: list[bo
             seconds[name].append(time.perf_counter() - start)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     rate = 2 * PRODUCT_SIDE**3 / medians.pop("product")
-    count = operations(build(Settings(backbone="inception_bn", input_px=px)))
+    count = operations(build(Settings(backbone=backbone, input_px=px)))
     rows = {}
     for name, median in medians.items():
         per_picture = count * (TRAINING_FACTOR if name.startswith("training") else 1)
@@ -128,7 +139,8 @@ def measure(px: int, batch: int, turns: int, precisions: list[str], xla: list[bo
 def main() -> None:
     """Measure, print a table and, with --out, write `network.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.network", description=__doc__.split("\n")[0])
-    parser.add_argument("--px", type=int, default=227)
+    parser.add_argument("--backbones", nargs="+", choices=BACKBONES_PX, default=list(BACKBONES_PX))
+    parser.add_argument("--px", type=int, help="side of the pictures [227, or 224 for efficientnet_lite0]")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
@@ -136,16 +148,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for network.json")
     given = parser.parse_args()
     xla = [False] if given.no_xla else [False, True]
-    result = measure(given.px, given.batch, given.turns, given.precisions, xla)
-    print(f"{result['operations'] / 1e9:.2f} GFLOP a picture at {given.px} px, batch {given.batch}")
     if network_peer.torch is None:
         print("torch is not installed: the peer is left out")
-    print(f"matrix product: {result['product_rate'] / 1e9:.0f} GFLOP/s")
-    for name, row in result["methods"].items():
-        print(f"{name:32} {row['pictures_per_second']:8.1f} pictures/s  {row['share']:6.1%} of that rate")
+    results = {}
+    for backbone in given.backbones:
+        px = given.px or BACKBONES_PX[backbone]
+        result = measure(backbone, px, given.batch, given.turns, given.precisions, xla)
+        results[backbone] = result
+        print(f"{backbone}: {result['operations'] / 1e9:.2f} GFLOP a picture at {px} px, batch {given.batch}")
+        print(f"matrix product: {result['product_rate'] / 1e9:.0f} GFLOP/s")
+        for name, row in result["methods"].items():
+            print(f"{name:32} {row['pictures_per_second']:8.1f} pictures/s  {row['share']:6.1%} of that rate")
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "network.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        (given.out / "network.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The peer of `benchmarks/network.py`: Inception-BN in PyTorch, one module a row of our table of layers.
+"""The peers of `benchmarks/network.py`: the same networks in PyTorch, one module a row of our tables.
 
-That is what the public port is: a biased convolution, batch norm and an in-place ReLU for each row, pooling
-that rounds up, branches concatenated. The heads are the same too, and the loss is the formula written out.
+Inception-BN is as the public port: a biased convolution, batch norm and an in-place ReLU for each row,
+pooling that rounds up, branches concatenated. EfficientNet-Lite0 has frozen batch norm, as there. The heads
+are the same too, and the loss is the formula written out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from rll_tf.models.caffe_layers import same_pads
+from rll_tf.models.efficientnet_lite import (
+    EPSILON,
+    SIZES,
+    STAGE_OF_TAP,
+    STEM_CHANNELS,
+    stages,
+)
+from rll_tf.models.efficientnet_lite import HEAD_CHANNELS as LITE_HEAD_CHANNELS
+from rll_tf.models.efficientnet_lite import Block as LiteBlock
 from rll_tf.models.inception_bn import HEAD_CHANNELS, HEAD_UNITS, STEM, Block, Conv, blocks
 
 try:
@@ -23,17 +34,20 @@ ALPHA, MARGIN, TEMPERATURE = 1.2, 0.4, 10.0
 EMBEDDING_DIM = 512
 
 
-def peer_steps(pictures: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], Any]]:
+def peer_steps(backbone: str, pictures: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[], Any]]:
     """What is timed of the peer, float32 and with PyTorch's default threads: name -> one step of it.
 
     Args:
+        backbone: `inception_bn` or `efficientnet_lite0`.
         pictures: [N, px, px, 3] float32.
         labels: [N] class of each.
     """
     torch.manual_seed(0)
-    network = _network()
+    network, embed = (
+        (_network(), _embed) if backbone == "inception_bn" else (_lite(len(pictures[0])), _embed_lite)
+    )
     batch = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
-    _embed(network, batch[:2])  # the flattened layers learn their widths
+    embed(network, batch[:2])  # the flattened layers learn their widths
     same = torch.from_numpy(labels[:, None] == labels[None])
     new = [head[-1].weight for head in network["heads"].values()]
     rest = [weight for weight in network.parameters() if all(weight is not one for one in new)]
@@ -41,9 +55,9 @@ def peer_steps(pictures: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[
     optimizer = torch.optim.SGD(groups, lr=1e-3, momentum=0.9, weight_decay=1e-5)
 
     def training() -> float:
-        network.train()
+        network.train(backbone == "inception_bn")
         optimizer.zero_grad()
-        loss = sum(_loss(embedding, same) for embedding in _embed(network, batch).values())
+        loss = sum(_loss(embedding, same) for embedding in embed(network, batch).values())
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -51,9 +65,74 @@ def peer_steps(pictures: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[
     def inference() -> np.ndarray:
         network.eval()
         with torch.inference_mode():
-            return _embed(network, batch)["5b"].numpy()
+            return list(embed(network, batch).values())[-1].numpy()
 
     return {"inference float32 torch": inference, "training float32 torch": training}
+
+
+def _lite(px: int) -> Any:
+    """EfficientNet-Lite0: the stem, the stages by number, the head, and the three heads of embeddings."""
+    channels, side = STEM_CHANNELS, -(-px // 2)
+    parts = {"stem": _lite_conv(3, channels, px, 3, 2)}
+    widths = {}
+    for number, stage in enumerate(stages(SIZES["efficientnet_lite0"])):
+        modules = []
+        for block in stage:
+            modules.append(_lite_block(channels, block, side))
+            channels, side = block.channels, -(-side // block.stride)
+        parts[str(number)] = nn.Sequential(*modules)
+        widths[number] = channels
+    parts["head"] = _lite_conv(channels, LITE_HEAD_CHANNELS, side)
+    taps = {str(stage): widths[stage] for stage in STAGE_OF_TAP.values()} | {"head": LITE_HEAD_CHANNELS}
+    heads = {
+        tap: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, EMBEDDING_DIM, bias=False))
+        for tap, width in taps.items()
+    }
+    network = nn.ModuleDict({**parts, "heads": nn.ModuleDict(heads)})
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    return network
+
+
+def _lite_conv(
+    inputs: int,
+    channels: int,
+    side: int,
+    kernel_px: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = True,
+) -> Any:
+    """Padded as TensorFlow's `SAME` does, which at stride 2 is not the same on both ends."""
+    before, after = same_pads(side, kernel_px, stride)
+    pads = [] if before == after else [nn.ZeroPad2d((before, after, before, after))]
+    pad = before if before == after else 0
+    convolution = nn.Conv2d(inputs, channels, kernel_px, stride, pad, groups=groups, bias=False)
+    activation = [nn.ReLU6(inplace=True)] if relu else []
+    return nn.Sequential(*pads, convolution, nn.BatchNorm2d(channels, eps=EPSILON), *activation)
+
+
+def _lite_block(channels: int, block: LiteBlock, side: int) -> Any:
+    wide = channels * block.expansion
+    expand = [_lite_conv(channels, wide, side)] if block.expansion > 1 else []
+    depthwise = _lite_conv(wide, wide, side, block.kernel_px, block.stride, groups=wide)
+    project = _lite_conv(wide, block.channels, -(-side // block.stride), relu=False)
+    return nn.Sequential(*expand, depthwise, project)
+
+
+def _embed_lite(network: Any, pictures: Any) -> dict[str, Any]:
+    """The embeddings by tap, [N, 512] each, of unit norm."""
+    features, embeddings = network["stem"](pictures), {}
+    for name, part in network.items():
+        if name in ("stem", "heads"):
+            continue
+        for block in part if name != "head" else [part]:
+            outputs = block(features)
+            features = outputs + features if outputs.shape == features.shape else outputs
+        if name in network["heads"]:
+            embeddings[name] = nn.functional.normalize(network["heads"][name](features))
+    return embeddings
 
 
 def _network() -> Any:

@@ -62,7 +62,16 @@ def gather(array: tf.Tensor) -> tf.Tensor:
     Gradients pass through: each replica's rows receive the sum of what all replicas send back.
     """
     replica = _replica()
-    return array if replica is None else replica.all_gather(array, axis=0)
+    if replica is None:
+        return array
+    gathered = replica.all_gather(array, axis=0)
+    return _with_dense_gradient(gathered) if array.dtype.is_floating else gathered
+
+
+@tf.custom_gradient
+def _with_dense_gradient(array: tf.Tensor):  # type: ignore[no-untyped-def]
+    """The array itself: collectives take no `tf.IndexedSlices` as its gradient."""
+    return tf.identity(array), tf.convert_to_tensor
 
 
 def _replica() -> tf.distribute.ReplicaContext | None:

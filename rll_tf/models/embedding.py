@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import keras
 
-from rll_tf.models.backbone import Backbone
+from rll_tf.models import keras_application, keras_cv_backbone, keras_hub_backbone
+from rll_tf.models.backbone import LEVELS, Backbone
 from rll_tf.models.convnet import CONVNET
+from rll_tf.models.efficientnet_lite import EFFICIENTNET_LITE
 from rll_tf.models.inception_bn import INCEPTION_BN
-from rll_tf.models.keras_cv_backbone import PREFIX, keras_cv_backbone
 from rll_tf.models.proxies import ProxySimilarity, similarity_of
 
-LEVELS = ("low", "mid", "high")
-BACKBONES: dict[str, Backbone] = {"convnet": CONVNET, "inception_bn": INCEPTION_BN}
+BACKBONES: dict[str, Backbone] = {"convnet": CONVNET, "inception_bn": INCEPTION_BN, **EFFICIENTNET_LITE}
+# Backbones of other packages, by what stands before the colon.
+FAMILIES: dict[str, Callable[[str], Backbone]] = {
+    "keras:": keras_application.keras_application,
+    "keras_hub:": keras_hub_backbone.keras_hub_backbone,
+    keras_cv_backbone.PREFIX: keras_cv_backbone.keras_cv_backbone,
+}
 
 
 def embedding_model(
@@ -25,6 +32,7 @@ def embedding_model(
     layout: str | None = None,
     input_shape: tuple[int, int, int] | None = None,
     proxies: int | None = None,
+    weights: str | None = None,
 ) -> keras.Model:
     """Build a network with one embedding of unit norm for each level (sections 3.4 and 4.3.3 of the paper).
 
@@ -32,13 +40,16 @@ def embedding_model(
     the layers it needs.
 
     Args:
-        backbone: a name in `BACKBONES`, or `keras_cv:` and the name of a KerasCV preset.
+        backbone: a name in `BACKBONES`; `keras:` and a name in `keras.applications`; or `keras_hub:` or
+            `keras_cv:` and a preset of KerasHub or KerasCV.
         levels: some of `"low"`, `"mid"`, `"high"`, each once.
         embedding_dim: numbers in each level's embedding; the backbone's default if None.
         layout: which of the backbone's variants, where it has several; its first if None.
         input_shape: (height, width, channels); the backbone's default if None.
         proxies: how many classes have a trainable proxy at each level, for losses on proxies; None: no
             proxies. `rll_tf.models.without_proxies` gives the model that is evaluated and served.
+        weights: of a `keras:` backbone: `"imagenet"`, which Keras downloads and keeps, or an `.h5` file of
+            the network without its top; for all others see `load_pretrained`.
 
     Returns:
         A model from [B, height, width, channels] float to `{level: [B, embedding_dim]}` float32, every row
@@ -47,18 +58,21 @@ def embedding_model(
 
     Raises:
         ValueError: an unknown backbone, layout or level, a repeated level or none, or a bad size.
-        ImportError: a KerasCV backbone, and KerasCV is not installed.
+        ImportError: a backbone of KerasHub or KerasCV, and that is not installed.
     """
     parts = find_backbone(backbone)
     if layout is not None and layout not in parts.layouts:
         known = f"layout must be one of {', '.join(parts.layouts)}" if parts.layouts else "it has no layouts"
         raise ValueError(f"{backbone}: {known}; got layout={layout!r}")
+    if weights is not None and not parts.loads_weights:
+        raise ValueError(f"{backbone}: load_pretrained sets its weights; got weights={weights!r}")
     if not levels or len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
         raise ValueError(f"levels must be some of {', '.join(LEVELS)}, each once; got {tuple(levels)}")
     embedding_dim = parts.embedding_dim if embedding_dim is None else embedding_dim
     if embedding_dim < 1:
         raise ValueError(f"embedding_dim must be at least 1; got {embedding_dim}")
-    variant = {} if layout is None else {"layout": layout}
+    variant = {"layout": layout, "weights": weights}
+    variant = {name: value for name, value in variant.items() if value is not None}
     trunk = parts.trunk(parts.input_shape if input_shape is None else input_shape, **variant)
     outputs = {}
     for level in levels:
@@ -78,8 +92,23 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         ValueError: there is none.
     """
-    if name.startswith(PREFIX):
-        return keras_cv_backbone(name.removeprefix(PREFIX))
+    family, colon, rest = name.partition(":")
+    if colon and f"{family}:" in FAMILIES:
+        return FAMILIES[f"{family}:"](rest)
     if name not in BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}; known are: {', '.join(BACKBONES)}, {PREFIX}PRESET")
+        known = [*BACKBONES, "keras:NAME", "keras_hub:PRESET", "keras_cv:PRESET"]
+        raise ValueError(f"unknown backbone {name!r}; known are: {', '.join(known)}")
     return BACKBONES[name]
+
+
+def imagenet_weights(backbone: str) -> Path:
+    """The file of a backbone's ImageNet weights, for `load_pretrained`.
+
+    Raises:
+        ImportError: the package that holds it is not installed; the message says which.
+        ValueError: an unknown backbone, or no package is known for this one.
+    """
+    find = find_backbone(backbone).imagenet
+    if find is None:
+        raise ValueError(f"no package holds ImageNet weights of {backbone}; weights must be a file of them")
+    return find()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from rll_tf.models.backbone import new_layers
 from rll_tf.models.embedding import BACKBONES
 from rll_tf.models.inception_bn import keras_name, weighted_layers
 from rll_tf.models.weights.array_file import read_npz, read_safetensors
 from rll_tf.models.weights.caffe_file import read_caffe
 from rll_tf.models.weights.keras_file import read_keras
-from rll_tf.models.weights.naming import CAFFE, PYTORCH, Naming, naming_of
-from rll_tf.models.weights.parts import Part, Tensors, inception_parts, keras_parts
+from rll_tf.models.weights.naming import CAFFE, LITE, PYTORCH, Naming, naming_of
+from rll_tf.models.weights.parts import Part, Tensors, keras_parts, network_parts
 from rll_tf.models.weights.torch_file import read_torch
 
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
@@ -36,6 +39,13 @@ PUBLIC = (
     "Inception-BN's from ImageNet are public as googlenet_bn.caffemodel, and for layout=pytorch as "
     "bn_inception-52deb4733.pth of pretrained-models.pytorch"
 )
+# The layers that a file under Keras's names may lack.
+NEW_LAYERS = frozenset(
+    layer
+    for levels in (new_layers(), *(row.new_layers for row in BACKBONES.values()))
+    for layers in levels.values()
+    for layer in layers
+)
 # How many of a file's mistakes a message names.
 NAMED = 5
 
@@ -45,7 +55,7 @@ class Pretrained:
     """What `load_pretrained` did, and how pictures must be prepared for these weights.
 
     Args:
-        origin: `"caffe"`, `"pytorch"` or `"keras"`.
+        origin: `"caffe"`, `"pytorch"`, `"efficientnet_lite"` or `"keras"`.
         new_layers: the layers whose weights the file doesn't hold; they stayed as they were.
         unused: the file's tensors that belong to levels this model doesn't have.
         mean: subtracted from each channel of pixels of 0 to 255, in the network's order; None if unknown.
@@ -67,8 +77,8 @@ def load_pretrained(model: keras.Model, path: str | Path) -> Pretrained:
     | file | what it holds |
     |---|---|
     | `.caffemodel` | Inception-BN in the `caffe` layout, with the auxiliary heads |
-    | `.pth`, `.pt` | the PyTorch port's state dict, `pytorch` layout, trunk only |
-    | `.safetensors`, `.npz` | the tensors of either by name, or a Keras model's variables by path |
+    | `.pth`, `.pt` | the PyTorch port's state dict, `pytorch` layout, trunk only; or EfficientNet-Lite's |
+    | `.safetensors`, `.npz` | the tensors of any of these by name, or a Keras model's variables by path |
     | `.keras`, `.weights.h5` | a Keras model with layers of the same names; its code isn't read |
 
     Classifiers are dropped. The new dense layers, whose outputs are the embeddings, may be missing: files
@@ -89,19 +99,16 @@ def load_pretrained(model: keras.Model, path: str | Path) -> Pretrained:
     """
     path = _existing(path)
     tensors, naming = _read(path, model)
-    if naming is None:
-        new = {layer for row in BACKBONES.values() for layers in row.new_layers.values() for layer in layers}
-        parts = keras_parts(model, new)
-    else:
-        parts = inception_parts(model, naming)
-    values, new_layers, missing, mistakes = _match(parts, tensors)
+    parts = keras_parts(model, NEW_LAYERS) if naming is None else network_parts(model, naming)
+    values, lacked, missing, mistakes = _match(parts, tensors)
     rest = sorted(set(tensors) - {name for part in parts for name in part.names.values()})
+    rest = [name for name in rest if naming is None or not naming.ignored(name)]
     unused = [name for name in rest if _is_other_level(name, model, naming)]
-    extra = [name for name in rest if name not in unused and not (naming and naming.ignored(name))]
+    extra = [name for name in rest if name not in unused]
     mistakes += _alternating(missing, extra)
     if naming is not None:
         others = _other_layers(model, parts)
-        mistakes += [f"the model's layer {layer} is not Inception-BN's" for layer in others]
+        mistakes += [f"the model's layer {layer} is not {naming.network}'s" for layer in others]
     if mistakes:
         hint = _layout_hint(model, tensors, naming) or _trunk_hint(missing, mistakes)
         more = f"; and {len(mistakes) - NAMED} more" if len(mistakes) > NAMED else ""
@@ -110,12 +117,12 @@ def load_pretrained(model: keras.Model, path: str | Path) -> Pretrained:
     for name, value in values.items():
         variables[name].assign(np.reshape(value, variables[name].shape))
     if naming is None:
-        return Pretrained("keras", new_layers, tuple(unused))
-    return Pretrained(naming.origin, new_layers, tuple(unused), naming.mean, bgr=True, scale=1.0)
+        return Pretrained("keras", lacked, tuple(unused))
+    return Pretrained(naming.origin, lacked, tuple(unused), naming.mean, naming.bgr, naming.scale)
 
 
 def pretrained_origin(path: str | Path) -> str:
-    """Where a file's weights come from: `"caffe"`, `"pytorch"` or `"keras"`.
+    """Where a file's weights come from, as `Pretrained.origin`.
 
     Raises:
         FileNotFoundError, ValueError: as `load_pretrained`.
@@ -142,7 +149,17 @@ def _read(path: Path, model: keras.Model) -> tuple[Tensors, Naming | None]:
     if all(name.startswith(WRAPPER) for name in tensors):
         tensors = {name.removeprefix(WRAPPER): array for name, array in tensors.items()}
     known = {".caffemodel": CAFFE, ".pth": PYTORCH, ".pt": PYTORCH}
-    return tensors, known.get(path.suffix) or naming_of(tensors)
+    naming = naming_of(tensors) or known.get(path.suffix)
+    if naming is LITE:
+        _check_hash(path)
+    return tensors, naming
+
+
+def _check_hash(path: Path) -> None:
+    """Compare the file's SHA-256 with the digits that PyTorch's habit puts at the end of its name."""
+    named = re.search(r"-([0-9a-f]{8,64})$", path.stem)
+    if named and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(named[1]):
+        raise ValueError(f"{path} is damaged: its SHA-256 must begin with {named[1]}")
 
 
 def _match(
@@ -178,9 +195,9 @@ def _mistake(array: np.ndarray, shape: tuple[int, ...]) -> str:
 
 
 def _is_other_level(tensor: str, model: keras.Model, naming: Naming | None) -> bool:
-    """Whether a tensor belongs to a part of Inception-BN that the model, a smaller one, doesn't have."""
+    """Whether a tensor belongs to a part of the network that the model, a smaller one, doesn't have."""
     if naming is not None:
-        return any(tensor in naming.tensors(*layer).values() for layer in weighted_layers())
+        return any(tensor in naming.tensors(*layer).values() for layer in naming.layers)
     network = {keras_name(name) for name, _ in weighted_layers()}
     is_inception = any(layer.name in network for layer in model.layers)
     return is_inception and tensor.partition("/")[0].removesuffix("_bn") in network

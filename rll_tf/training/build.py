@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 
-from rll_tf.models import embedding_model, find_backbone, freeze_batch_norm, load_pretrained
+from rll_tf.models import (
+    embedding_model,
+    find_backbone,
+    freeze_batch_norm,
+    imagenet_weights,
+    load_pretrained,
+)
 from rll_tf.models.proxies import similarity_of, without_proxies
 from rll_tf.training.losses import PROXY_LOSSES, make_loss, make_metrics
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.settings import Settings
+
+IMAGENET = "imagenet"
 
 
 def build(settings: Settings, classes: int | None = None) -> keras.Model:
@@ -26,7 +35,11 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
         FileNotFoundError: there is no such file.
     """
     keras.utils.set_random_seed(settings.seed)
-    side = settings.input_px
+    side, weights = settings.input_px, settings.weights
+    # Keras builds its applications with these; whatever else is loaded afterwards.
+    built_in = find_backbone(settings.backbone).loads_weights and (
+        weights == IMAGENET or (weights is not None and weights.endswith(".h5"))
+    )
     with _policy(settings.precision):
         model = embedding_model(
             settings.backbone,
@@ -34,12 +47,14 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
             settings.embedding_dim,
             layout=settings.layout,
             input_shape=(side, side, 3),
+            weights=weights if built_in else None,
             proxies=classes if settings.loss in PROXY_LOSSES else None,
         )
     _check_batch(settings, model)
     new_layers = _new_layers(settings)
-    if settings.weights is not None:
-        lacking = _load_weights(without_proxies(model), settings, settings.weights)
+    if weights is not None and not built_in:
+        file = imagenet_weights(settings.backbone) if weights == IMAGENET else weights
+        lacking = _load_weights(without_proxies(model), settings, file)
         new_layers += [layer for layer in lacking if layer not in new_layers]
     if settings.freeze_batch_norm:
         freeze_batch_norm(model)
@@ -76,7 +91,7 @@ def _check_batch(settings: Settings, model: keras.Model) -> None:
         )
 
 
-def _load_weights(model: keras.Model, settings: Settings, file: str) -> tuple[str, ...]:
+def _load_weights(model: keras.Model, settings: Settings, file: str | Path) -> tuple[str, ...]:
     """Load a file of weights and return the names of the layers that it lacks."""
     loaded = load_pretrained(model, file)
     pixels = settings.preprocessing
@@ -85,10 +100,12 @@ def _load_weights(model: keras.Model, settings: Settings, file: str) -> tuple[st
             f"{file} doesn't record which mean its network was trained with: "
             f"{settings.backbone} needs pixels=caffe or pixels=pytorch beside weights under Keras's names"
         )
-    if loaded.mean is not None and (loaded.mean, loaded.bgr) != (pixels.mean, pixels.bgr):
+    if loaded.mean is not None and (
+        (loaded.mean, loaded.scale, loaded.bgr) != (pixels.mean, pixels.scale, pixels.bgr)
+    ):
         raise ValueError(
             f"weights of {loaded.origin} origin need pixels={loaded.origin}; "
-            f"got mean {pixels.mean}, bgr {pixels.bgr}"
+            f"got mean {pixels.mean}, scale {pixels.scale}, bgr {pixels.bgr}"
         )
     print(f"weights of {loaded.origin} origin; new layers: {', '.join(loaded.new_layers) or 'none'}")
     return loaded.new_layers

@@ -22,9 +22,15 @@ PIXELS: dict[str, dict[str, Any]] = {
     "unit": {"mean": (127.5, 127.5, 127.5), "scale": 127.5, "bgr": False},
     "caffe": {"mean": (104.0, 117.0, 123.0), "scale": 1.0, "bgr": True},
     "pytorch": {"mean": (104.0, 117.0, 128.0), "scale": 1.0, "bgr": True},
+    "efficientnet_lite": {"mean": (127.0, 127.0, 127.0), "scale": 128.0, "bgr": False},
     "byte": {"mean": (0.0, 0.0, 0.0), "scale": 1.0, "bgr": False},
 }
-
+# Backbones of other packages bring their own scaling.
+_PIXELS_OF = {
+    "inception_bn": "caffe",
+    "efficientnet_lite": "efficientnet_lite",
+    **dict.fromkeys(("keras", "keras_hub", "keras_cv"), "byte"),
+}
 
 _AT_LEAST = {
     "steps": 1,
@@ -49,8 +55,8 @@ class Settings:
         backbone: the network, a name in `rll_tf.models.BACKBONES`
         levels: the embeddings to train, separated by commas, each with a loss of its own
         layout: which of the backbone's variants, where it has several; none: its first
-        weights: a file of pretrained weights; none: weights are drawn from the seed
-        pixels: unit, caffe, pytorch or byte, what the network takes; none: what weights or backbone need
+        weights: a file of pretrained weights, or imagenet; none: weights are drawn from the seed
+        pixels: unit, caffe, pytorch, efficientnet_lite or byte; none: what weights or backbone need
         precision: float32, mixed_float16 or mixed_bfloat16; embeddings and loss are float32 in each
         jit: compile training steps with XLA
         embedding_dim: numbers in each level's embedding; none: the backbone's default
@@ -185,9 +191,8 @@ class Settings:
         resize_px = self.input_px if self.resize_px is None else self.resize_px
         pixels = self.pixels
         if pixels is None:
-            backbone = self.backbone.partition(":")[0]
-            # KerasCV's backbones bring their own scaling.
-            pixels = {"inception_bn": "caffe", "keras_cv": "byte"}.get(backbone, "unit")
+            kind = self.backbone.partition(":")[0].rstrip("01234")
+            pixels = _PIXELS_OF.get(kind, "unit")
         return Preprocessing(self.input_px, resize_px, **PIXELS[pixels])
 
     @property

@@ -23,7 +23,7 @@ from rll_tf.data import (
     name_corrupt,
     training_batches,
 )
-from rll_tf.models import pretrained_origin
+from rll_tf.models import find_backbone, pretrained_origin
 from rll_tf.training.build import build
 from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
 from rll_tf.training.commit import source_commit
@@ -72,7 +72,8 @@ def train(
     catalogue = settings.split(catalogue)
     pictures = catalogue.select("train")
     held_out = catalogue.select("validation") if "validation" in catalogue.splits else None
-    if settings.weights is not None and settings.pixels is None:
+    has_layouts = bool(find_backbone(settings.backbone).layouts)  # and a preprocessing of each
+    if settings.weights is not None and settings.pixels is None and has_layouts:
         origin = pretrained_origin(settings.weights)
         settings = dataclasses.replace(settings, pixels=origin if origin in PIXELS else None)
     settings = _adapt(settings, pictures, held_out, fixed)

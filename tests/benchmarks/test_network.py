@@ -13,3 +13,9 @@ def test_operations_of_the_low_level():
     head = 576 * 128 + 128 * 1024 + 1024 * 16
     model = embedding_model("inception_bn", ["low"], 16, input_shape=(75, 75, 3))
     assert operations(model) == 2 * (stem + block_3a + block_3b + block_3c + head)
+
+
+def test_operations_of_efficientnet_lite0():
+    """The products of its table at 224 px, and three heads."""
+    model = embedding_model("efficientnet_lite0", embedding_dim=512)
+    assert operations(model) == 2 * (383_907_552 + 512 * (40 + 112 + 1280))

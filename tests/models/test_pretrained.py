@@ -58,7 +58,7 @@ def tensors_of(model, naming):
     layers = {layer.name: layer for layer in model.layers}
     for name, has_norm in weighted_layers():
         layer = layers.get(name.replace("/", "_"))
-        if layer is None or (name.startswith("loss") and not naming.has_heads):
+        if layer is None or (name.startswith("loss") and naming is PYTORCH):
             continue
         names = naming.tensors(name, has_norm)
         *sides, inputs, outputs = layer.kernel.shape

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 import keras
 import numpy as np
 
-from rll_tf.models.inception_bn import HEADS, keras_name, weighted_layers
+from rll_tf.models.inception_bn import keras_name
 from rll_tf.models.weights.naming import BETA, BIAS, FACTOR, GAMMA, KERNEL, MEAN, VARIANCE, Naming
 
 Tensors = Mapping[str, np.ndarray]
@@ -46,34 +46,40 @@ def keras_parts(model: keras.Model, new_layers: Collection[str]) -> list[Part]:
     return parts
 
 
-def inception_parts(model: keras.Model, naming: Naming) -> list[Part]:
-    """The layers of Inception-BN that a model has, each with its batch norm."""
+def network_parts(model: keras.Model, naming: Naming) -> list[Part]:
+    """The layers of an origin's network that a model has, each with its batch norm."""
     layers = {layer.name: layer for layer in model.layers}
-    embeddings = {head.embedding for head in HEADS.values()}
-    heads = {name for head in HEADS.values() for name in (head.conv, head.dense)}
-    new = embeddings if naming.has_heads else embeddings | heads
     parts = []
-    for name, has_norm in weighted_layers():
+    for name, has_norm in naming.layers:
         layer = layers.get(keras_name(name))
         if layer is None:
             continue
         names = naming.tensors(name, has_norm)
         *sides_px, inputs, outputs = layer.kernel.shape
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            inputs, outputs = outputs, inputs
         shapes = dict.fromkeys(names, (outputs,))
         shapes |= {KERNEL: (outputs, inputs, *sides_px), FACTOR: (1,)}
         convert = functools.partial(_convert, layer)
-        parts.append(Part(layer.name, names, shapes, convert, {BIAS}, may_be_new=name in new))
+        # Where batch norm follows, it takes the bias's place.
+        optional = {BIAS} if has_norm else set()
+        parts.append(Part(layer.name, names, shapes, convert, optional, may_be_new=name in naming.new))
     return parts
 
 
 def _convert(layer: keras.Layer, tensors: Tensors) -> dict[str, np.ndarray]:
     """Values of a layer's kernel and of the batch norm behind it."""
-    shape = layer.kernel.shape
-    kernel = tensors[KERNEL].reshape(shape[::-1] if len(shape) == 2 else (*shape[:1:-1], *shape[:2]))
-    kernel = _dense_kernel(layer, kernel) if len(shape) == 2 else kernel.transpose(2, 3, 1, 0)
+    height, width, *channels = layer.kernel.shape
+    kernel = tensors[KERNEL]
+    if not channels:
+        kernel = _dense_kernel(layer, kernel.reshape(width, height))
+    elif isinstance(layer, keras.layers.DepthwiseConv2D):
+        kernel = kernel.reshape(*channels, height, width).transpose(2, 3, 0, 1)
+    else:
+        kernel = kernel.reshape(*channels[::-1], height, width).transpose(2, 3, 1, 0)
     values = {layer.kernel.path: kernel}
     if GAMMA not in tensors:
-        return values
+        return values | ({layer.bias.path: tensors[BIAS]} if BIAS in tensors else {})
     norm: Tensors = {role: array.astype(np.float64).ravel() for role, array in tensors.items()}
     # Caffe stores a sum of statistics and the sum of their weights, which is 0 if there are none yet.
     factor = norm[FACTOR].item() if FACTOR in norm else 1.0
