@@ -1,4 +1,4 @@
-"""One device against several, on the same global batches: `python mirrored.py REPLICAS`.
+"""One device against several, on the same global batches: `python mirrored.py REPLICAS LOSS ...`.
 
 A process of its own, since logical devices are set before TensorFlow starts and a process can hold one
 strategy with collectives. Prints for each setting the largest differences in the losses of five steps
@@ -127,7 +127,7 @@ def main():
     for setting in ({}, {"variant": "release2019"}, {"global_gallery": False}):
         alone, together = gradient(one, **setting), gradient(strategy, **setting)
         names = ["values", "gradient"]
-        if setting.get("global_gallery", True):
+        if not setting:
             alone += train(one, False, **setting)
             together += train(strategy, "auto", **setting)
             names += ["losses", "weights"]
@@ -136,7 +136,7 @@ def main():
     for label_type in (np.uint8, str):
         differences = map(largest, gradient(strategy, label_type), gradient(one))
         found[label_type.__name__] = dict(zip(["values", "gradient"], differences, strict=True))
-    for name in LOSSES:
+    for name in sys.argv[2:]:
         differences = map(largest, reduced(strategy, name), reduced(one, name))
         found[name] = dict(zip(["value", "gradient"], differences, strict=True))
     json.dump(found, sys.stdout)

@@ -227,6 +227,7 @@ def test_the_graph_holds_known_operations_alone(limited):
     assert not [name for name in OPERATIONS if "Py" in name or op_def_registry.get(name) is None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["caffe", pytest.param("pytorch", marks=pytest.mark.slow)])
 def test_the_graph_of_inception_bn_holds_known_operations_alone(layout):
     """Every signature's, before it is written."""
@@ -287,6 +288,7 @@ for name in ("keras", "rll_tf", "serving"):
     assert process.stdout.split() == ["-1", "keras", "rll_tf", "serving"]
 
 
+@pytest.mark.slow
 def test_an_artefact_is_compared_with_the_model_on_the_processor(artefact, run_folder):
     """A model whose embeddings differ by little more than rounding fails; its own passed in the export."""
     run, devices = Run.open(run_folder), []

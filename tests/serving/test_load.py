@@ -89,6 +89,7 @@ def test_concurrent_callers_each_get_their_own_embedding(endpoint, clients, requ
         np.testing.assert_allclose(embedding, wanted[number], atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_new_version_is_loaded_without_a_failed_request(endpoint, clients):
     """It appears under 32 callers; afterwards it is served, and the old one is gone."""
     old = endpoint.version()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rll_tf.data import DATASETS, open_dataset
@@ -13,6 +14,7 @@ from trainers import demo
 from trainers.recipes import RECIPES
 
 
+@pytest.mark.slow
 def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     """metrics.json has the promised form, the artefact's embeddings score what the model's do."""
     letters = open_dataset("glyphs")

@@ -61,6 +61,7 @@ def test_training_reports_what_is_odd_and_skips_what_is_corrupt(odd_run):
     assert r"caf\xe9" in classes["train"] + classes["validation"]
 
 
+@pytest.mark.slow
 def test_a_run_on_odd_pictures_is_resumed_and_evaluated(odd_run, odd_folder, tmp_path):
     """Its folder is found again, and the same pictures are skipped."""
     run, _ = odd_run

@@ -86,6 +86,7 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted):
     assert files_of(uninterrupted) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(uninterrupted, tmp_path):
     """Only the configuration is there."""
     folder = tmp_path / "run"

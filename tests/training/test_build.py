@@ -110,7 +110,9 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
     assert model.optimizer.multipliers == dict.fromkeys(["loss1_fc_bn_sc_fc", "loss1_conv", "loss1_fc"], 10)
 
 
-@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.npz"])
+@pytest.mark.parametrize(
+    "name", ["a.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.weights.h5", "a.npz"))]
+)
 def test_keras_weights_need_pixels(name, tmp_path):
     """They may have been trained with either mean, so the user must name it."""
     settings, file = Settings(**LOW), tmp_path / name

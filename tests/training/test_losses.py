@@ -46,6 +46,7 @@ def test_a_losss_parameters_come_in_any_order_and_survive_json():
     assert (loss.margin, loss.soft) == (2.0, False)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_and_evaluated(tmp_path):
     """A killed run learns what a whole one learns; its best model has embeddings alone."""
     settings = SMALL.override(["loss=proxy_anchor", "halve_every_steps=3", "levels=low"])

@@ -106,6 +106,7 @@ assert abs(weights[-1] - 1).max() > 0.1
 """
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one():
     """Twelve steps under MirroredStrategy, and batch norm's statistics move there."""
     # Logical devices must be set up before TensorFlow is: in a process of its own.

