@@ -9,7 +9,7 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 
 | setting | small or grey pictures, or n < 1,000 | photographs | `weights=imagenet` | `weights=FILE` |
 |---|---|---|---|---|
-| `backbone` | `convnet` | `inception_bn` | `efficientnet_lite0` | `inception_bn`, in the weights' layout |
+| `backbone` | `convnet` | `inception_bn` | `efficientnet_lite0` | `inception_bn`, its layout |
 | `input_px`, `resize_px` | 48, 48 | 112, 128 | 128, 144 | 227, 256 |
 | batch, C × K | about 180 | about 64 | about 60 | about 60 |
 | `steps` | 40 passes, 300 to 3,000 | 8 passes, 300 to 10,000 | 12 passes, 300 to 10,000 | 20 passes, 300 to 10,000 |
