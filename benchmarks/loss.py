@@ -1,4 +1,4 @@
-"""Time and memory of Ranked List Loss: `python -m benchmarks.loss [--sizes N ...] [--out DIR]`.
+"""Time and memory of Ranked List Loss: `python -m benchmarks.loss [--sizes N ...] [--methods M ...]`.
 
 For each N, forward and backward of one batch of N embeddings of 512 numbers, as the loss sees them
 half-way through training: classes of three, noise about as wide as the classes are apart, unit norm.
@@ -28,7 +28,7 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,9 @@ def _peer_step(labels: np.ndarray, embeddings: np.ndarray) -> Callable[[], float
     return forward_backward
 
 
-def time_all(count: int) -> tuple[dict[str, float], dict[str, float]]:
+def time_all(count: int, methods: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """The median seconds of each method, all timed in turns, and those of their first calls."""
-    steps = {method: step(method, count) for method in METHODS}
+    steps = {method: step(method, count) for method in methods}
     known = {method: each for method, each in steps.items() if each is not None}
     calls = CALLS_A_TURN.get(count, 0)
     seconds: dict[str, list[float]] = {method: [] for method in known}
@@ -217,14 +217,16 @@ def plot(results: list[dict], file: Path) -> None:
     for method in METHODS:
         points = [(each["n"], each["seconds"][method] / each["seconds"]["floor"]) for each in results
                   if method in each["seconds"]]  # fmt: skip
-        axes.plot(*zip(*points, strict=True), marker="o", label=method, lw=1 if method == "floor" else 2)
+        if points:
+            width = 1 if method == "floor" else 2
+            axes.plot(*zip(*points, strict=True), marker="o", label=method, lw=width)
     axes.set(xscale="log", yscale="log", xlabel="batch size N", ylabel="time / time of two matrix products")
     axes.set_xticks([each["n"] for each in results], [f"{each['n']:,}" for each in results], minor=False)
     ratios = (0.5, 1, 1.5, 2, 3, 5, 8, 12)
     axes.set_yticks(ratios, [f"{each:g}" for each in ratios], minor=False)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right center", frameon=False)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
 
@@ -233,6 +235,7 @@ def main() -> None:
     """Measure, print one table, write it as JSON and draw it."""
     parser = argparse.ArgumentParser(description="Time and memory of Ranked List Loss.")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument(
         "--no-memory", action="store_true", help="leave out the processes that measure memory"
@@ -245,7 +248,7 @@ def main() -> None:
     print(f"{'N':>6} {'method':9} {'ms':>9} {'/ floor':>8} {'peer /':>8} {'first s':>8} {'added MB':>9}")
     results = []
     for count in arguments.sizes:
-        seconds, first = time_all(count)
+        seconds, first = time_all(count, ["floor", *(each for each in arguments.methods if each != "floor")])
         memory = {}
         for method, taken in seconds.items():
             memory[method] = None if arguments.no_memory else added_megabytes(method, count)
