@@ -44,11 +44,13 @@ except ImportError:
     torch = None
 
 SIZES = (180, 1024)
-TURNS = {180: 31, 1024: 9}
+TURNS = {180: 15, 1024: 7}
+# Steps of seconds take few turns.
+LONG_S, FEWEST_TURNS = 2, 2
 ADDONS_PYTHON = Path(".venv-addons/bin/python")
 ADDONS = ("triplet_semihard", "triplet_hard", "lifted_struct", "npairs", "contrastive")
 # Addons' triplet and lifted losses keep several [N², N] arrays.
-ADDONS_BYTES_A_TRIPLE, FEWEST_ADDONS_TURNS = 16, 2
+ADDONS_BYTES_A_TRIPLE = 16
 OURS = (*losses.LOSSES, "npairs", "contrastive")
 PROXIES = ("proxy_nca", "proxy_anchor")
 
@@ -85,7 +87,7 @@ def our_step(name: str, data: dict[str, np.ndarray]) -> Callable[[], object]:
         with tf.GradientTape() as tape:
             tape.watch(watched)
             value = loss(y, tf.matmul(x, proxies, transpose_b=True) if name in PROXIES else x)
-        return [value, *tape.gradient(value, watched)]
+        return [value, *(tf.convert_to_tensor(each) for each in tape.gradient(value, watched))]
 
     return lambda: [each.numpy() for each in forward_backward(x, proxies)]
 
@@ -189,8 +191,8 @@ def time_loss(name: str, data: dict[str, np.ndarray], addons: Addons | None) -> 
     found: dict[str, list[float]] = {method: [] for method in timers}
     for turn in range(turns):
         for method, timer in timers.items():
-            if method == "addons" and turn >= FEWEST_ADDONS_TURNS and found[method][-1] > 2:
-                continue  # seconds a step: two turns say enough
+            if turn >= FEWEST_TURNS and found[method][-1] > LONG_S:
+                continue
             timer()
             found[method].append(timer())
     return {method: float(np.median(each)) for method, each in found.items()}
