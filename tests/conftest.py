@@ -25,6 +25,7 @@ TINY = {"input_px": 16, "embedding_dim": 8, "steps": 6, "validate_every_steps": 
 TINY_SETTINGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
     """In `make test`'s two processes a file's tests stay together, and those that share one server."""
     for item in items:
