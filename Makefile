@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Two processes; tests/conftest.py says which tests stay together, since they share what they train and export.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Two processes; a file's tests stay together, since they share what they train and export.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all lint venv bench addons pins clean
 .DEFAULT_GOAL := help

@@ -25,14 +25,6 @@ TINY = {"input_px": 16, "embedding_dim": 8, "steps": 6, "validate_every_steps": 
 TINY_SETTINGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """In `make test`'s two processes a file's tests stay together, and those that share one server."""
-    for item in items:
-        serving = item.path.is_relative_to(ROOT / "tests" / "serving")
-        item.add_marker(pytest.mark.xdist_group("serving" if serving else str(item.path)))
-
-
 def write_pictures(folder, classes=6, per_class=5, suffix=".png"):
     """A folder of small pictures: a class is a pattern, its pictures differ by noise."""
     rng = np.random.default_rng(0)
