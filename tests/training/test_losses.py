@@ -83,8 +83,14 @@ def test_spectral_clust_needs_a_batch_larger_than_the_embedding():
     build(settings.override(["embedding_dim=11"]))
 
 
-# Where the defaults of the glyphs recipe don't suit: an embedding smaller than the batch.
-OWN = {"spectral_clust": ["embedding_dim=64"]}
+# Where the glyphs recipe's defaults don't suit: an embedding smaller than the batch; a rate for a sum over a
+# batch, not a mean; rates for proxies.
+OWN = {
+    "spectral_clust": ["embedding_dim=64"],
+    "struct_clust": ["learning_rate=0.004"],
+    "proxy_nca": ["learning_rate=0.05", "proxies_rate=10"],
+    "proxy_anchor": ["learning_rate=0.02", "proxies_rate=10"],
+}
 
 
 @pytest.mark.slow
