@@ -26,7 +26,7 @@ TEST_SHARE = 0.5  # of a folder's classes, as in the paper's protocol
 FEW_CLASSES, FOLDS = 40, 4
 VALIDATION_SHARE = 0.15  # where a recipe holds none out
 RECALL_AT = (1, 2, 4, 8, 10, 100)
-QUERIES, NEIGHBOURS = 5, 8  # of the page's ranked lists
+QUERIES, NEIGHBOURS = 4, 8  # of the page's ranked lists
 SMALL = ("glyphs", "digits")
 
 

@@ -189,7 +189,6 @@ def _describe(plan: Plan, results: dict[str, Any]) -> str:
     results["notes"] = [
         "The paper's own numbers are of Inception-BN from ImageNet's weights on the data set named; none of "
         "them was measured here.",
-        *_sources(plan.content.rows),
     ]
     if any(row.loss != "ranked_list" for row in plan.content.rows):
         results["notes"].append(
@@ -203,16 +202,6 @@ def _describe(plan: Plan, results: dict[str, Any]) -> str:
         f"This is not the paper's experiment: other {', '.join(differences)}. Only the rows are the paper's.",
     )
     return f"The rows of the paper's Table {number}, {plan.content.about}, on {plan.data}"
-
-
-def _sources(rows: Sequence[TableRow]) -> list[str]:
-    """Whose the printed numbers are, one line a source."""
-    names: dict[str, list[str]] = {}
-    for row in rows:
-        names.setdefault(row.source, []).append(row.name)
-    if len(names) == 1:
-        return [f"All printed numbers were {source}." for source in names]
-    return [f"The paper's numbers of {', '.join(of)}: {source}." for source, of in names.items()]
 
 
 def _describe_plan(plan: Plan, test: str | None, seeds: int, assignments: Sequence[str], jobs: int) -> None:
@@ -239,14 +228,14 @@ def _describe_plan(plan: Plan, test: str | None, seeds: int, assignments: Sequen
     for line in missing or ["nothing"]:
         print(f"missing: {line}")
     of_paper = {row.name: row for row in plan.content.rows}
-    from rll_tf.training.comparison.results import format_parameters, in_the_paper
+    from rll_tf.training.comparison.results import format_parameters
 
     print_table(
         [("ROW", "levels", "settings", "the paper's own"),
          *(
              (
                  row.name, ",".join(row.levels), f"{row.loss} {format_parameters(row.fixed or {})}",
-                 in_the_paper({"paper": of_paper[row.name].printed}),
+                 _printed(of_paper[row.name], plan),
              )
              for row in rows
          )]
@@ -258,6 +247,15 @@ def _describe_plan(plan: Plan, test: str | None, seeds: int, assignments: Sequen
     print(
         f"{runs} runs of {base.steps} steps of {base.classes_per_batch} × {base.images_per_class}: about "
         f"{hours:,.1f} hours on this machine, by {TIMED_STEPS} steps of {TIMED_PICTURES} pictures"
+    )
+
+
+def _printed(row: TableRow, plan: Plan) -> str:
+    """The paper's numbers, of all its data sets or of the one that is trained on."""
+    return "; ".join(
+        f"{name}: {', '.join(f'{metric} {value}' for metric, value in values.items())}"
+        for name, values in row.printed.items()
+        if plan.paper_name in (None, name)
     )
 
 

@@ -16,8 +16,11 @@ from rll_tf.training.comparison.ranges import as_text
 from rll_tf.training.comparison.results import (
     format_parameters,
     headings,
-    in_the_paper,
     notes,
+    paper_cell,
+    paper_heading,
+    paper_sources,
+    paper_table,
     protocol_in_words,
     standing,
     untrained_rows,
@@ -61,7 +64,9 @@ def write_comparison(
         rows=rows,
         columns=columns,
         table=_table(rows, columns),
-        has_paper=any(row.get("paper") for row in rows),
+        paper=paper_heading(rows),
+        paper_table=paper_table(rows),
+        paper_sources=paper_sources(rows),
         untrained=untrained_rows(rows),
         concat=CONCAT,
         notes=notes(results),
@@ -100,7 +105,7 @@ def _table(rows: Rows, columns: Mapping[str, str]) -> list[dict[str, Any]]:
                 ),
                 cell(row["validation"]),
             ],
-            "paper": in_the_paper(row),
+            "paper": paper_cell(row),
         }
         for number, row in enumerate(rows)
     ]

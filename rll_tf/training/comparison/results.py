@@ -124,15 +124,38 @@ def format_parameters(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={as_text(value)}" for key, value in parameters.items())
 
 
-def in_the_paper(row: Mapping[str, Any]) -> str:
-    """The paper's own numbers for this row: of another network, other data or another number of steps."""
-    paper = row.get("paper")
-    if not paper:
-        return ""
-    return "; ".join(
-        f"{data}: {', '.join(f'{metric} {value}' for metric, value in values.items())}"
-        for data, values in paper.items()
-    )
+def paper_heading(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The heading of the column of the paper's own numbers; empty where no row has any."""
+    data = dict.fromkeys(name for row in rows for name in row.get("paper") or ())
+    return f"the paper's own R@1, {' / '.join(data)}" if data else ""
+
+
+def paper_cell(row: Mapping[str, Any]) -> str:
+    """The paper's own Recall@1 for a row: of another network, other data or another number of steps."""
+    return " / ".join(f"{values['R@1']}" for values in (row.get("paper") or {}).values())
+
+
+def paper_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """All of the paper's own numbers for these rows: headings, then cells."""
+    known = [row for row in rows if row.get("paper")]
+    if not known:
+        return []
+    data = known[0]["paper"]
+    metrics = {name: list(values) for name, values in known[-1]["paper"].items()}
+    table = [["", *(f"{name} {metric}" for name in data for metric in metrics[name])]]
+    for row in known:
+        cells = [str(row["paper"][name].get(metric, "-")) for name in data for metric in metrics[name]]
+        table.append([row["name"], *cells])
+    return table
+
+
+def paper_sources(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whose the paper's numbers are, one line a source."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("paper"):
+            names.setdefault(row["paper_source"], []).append(row["name"])
+    return [f"{', '.join(of)}: {source}." for source, of in names.items()]
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
@@ -208,9 +231,9 @@ def format_results(results: Mapping[str, Any]) -> str:
     rows = results["rows"]
     columns = headings(results)
     standings = {metric: standing(rows, metric) for metric in columns}
-    has_paper = any(row.get("paper") for row in rows)
+    of_paper = [heading] if (heading := paper_heading(rows)) else []
     marks = {"first": "**", "within": "*", "": ""}
-    names = [*columns.values(), "validation MAP@R", "s a step", *["the paper's own"] * has_paper]
+    names = [*columns.values(), "validation MAP@R", "s a step", *of_paper]
     lines = [f"| loss | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for number, row in enumerate(rows):
         cells = [row["name"]]
@@ -219,11 +242,11 @@ def format_results(results: Mapping[str, Any]) -> str:
             cells.append(f"{mark}{in_percent(row['levels'][CONCAT][metric])}{mark}")
         seconds = row["seconds_a_step"]
         cells += [in_percent(row["validation"]), "-" if seconds is None else f"{seconds:.2f}"]
-        cells += [in_the_paper(row)] * has_paper
+        cells += [paper_cell(row) for _ in of_paper]
         lines.append(f"| {' | '.join(cells)} |")
     for name, levels in untrained_rows(rows).items():
         cells = [percent(levels[CONCAT].get(metric)) for metric in columns]
-        lines.append(f"| *untrained, {name}* | {' | '.join([*cells, '', '', *[''] * has_paper])} |")
+        lines.append(f"| *untrained, {name}* | {' | '.join([*cells, '', '', *['' for _ in of_paper]])} |")
     lines += [
         "",
         f"Test: {results['test']}. In percent: mean ± half of the 95% t-interval over {results['seeds']} "
@@ -231,6 +254,7 @@ def format_results(results: Mapping[str, Any]) -> str:
         "",
         *(f"* {line}" for line in notes(results)),
         "",
+        *_paper_lines(rows),
         "| loss | parameters | batch | steps | trials |",
         "|---|---|---|---|---|",
     ]
@@ -239,6 +263,23 @@ def format_results(results: Mapping[str, Any]) -> str:
         cells = [row["name"], format_parameters(row["parameters"]), f"{classes} × {images}"]
         lines.append(f"| {' | '.join(cells)} | {row['steps']} | {row['trials']} |")
     return "\n".join(lines) + "\n"
+
+
+def _paper_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    table = [f"| {' | '.join(cells)} |" for cells in paper_table(rows)]
+    if not table:
+        return []
+    rule = "|---" * (table[0].count("|") - 1) + "|"
+    return [
+        "The paper's own numbers:",
+        "",
+        table[0],
+        rule,
+        *table[1:],
+        "",
+        *(f"* {line}" for line in paper_sources(rows)),
+        "",
+    ]
 
 
 def untrained_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
