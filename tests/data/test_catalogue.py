@@ -139,3 +139,25 @@ def test_a_wrong_spec_says_what_is_known(spec, message):
     """Each mistake in a SPEC has its own message."""
     with pytest.raises(ValueError, match=message):
         open_dataset(spec)
+
+
+@given(st.lists(st.integers(1, 4), min_size=4, max_size=30), st.floats(0.01, 0.99))
+def test_test_classes_set_apart(sizes, share):
+    """Two classes at least on either side, the same every time; held-out classes come from the others."""
+    catalogue = toy(sizes).set_apart(share)
+    train, test = set(catalogue.select("train").labels), set(catalogue.select("test").labels)
+    assert not train & test
+    assert train | test == set(range(len(sizes)))
+    assert min(len(train), len(test)) >= 2
+    assert toy(sizes).set_apart(share).splits["test"].tolist() == catalogue.splits["test"].tolist()
+    assert set(catalogue.without_test().labels) == train
+    assert not set(catalogue.hold_out(0.5, 3).select("train").labels) & test
+
+
+def test_a_data_sets_own_splits_stand():
+    """Nothing is set apart from a catalogue with splits; of three classes nothing can be."""
+    digits = open_dataset("digits")
+    assert digits.set_apart(0.5) is digits
+    assert digits.without_test().class_count == 7
+    with pytest.raises(ValueError, match="needs at least 4 classes; toy has 3"):
+        toy([2, 2, 2]).set_apart(0.5)

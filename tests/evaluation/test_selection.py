@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rll_tf.evaluation import hardest_ranked_lists, pick_ranked_lists
-from rll_tf.evaluation.selection import sample_distances
+from rll_tf.evaluation.selection import draw_queries, ranked_lists, sample_distances
 
 
 def pictures(n=90, classes=12, noise=0.9):
@@ -142,3 +142,15 @@ def test_bad_arguments_are_named(n, options, message):
     """An error says what must hold and what was received."""
     with pytest.raises(ValueError, match=message):
         pick_ranked_lists(np.eye(3)[:n], [0, 0, 0][:n], **options)
+
+
+def test_drawn_queries_are_the_same_for_any_embeddings():
+    """One picture each of classes with two or more; their lists are those of `pick_ranked_lists`' kind."""
+    labels = np.array([0, 0, 1, 2, 2, 2, 3, 3])
+    queries = draw_queries(labels, 3, seed=1)
+    assert queries.tolist() == draw_queries(labels.astype(str), 3, seed=1).tolist()
+    assert len(set(labels[queries])) == 3
+    assert 1 not in labels[draw_queries(labels, 9)]
+    lists = ranked_lists(np.arange(8.0)[:, None], labels, np.array([0, 5]), 2)
+    assert lists.neighbours.tolist() == [[1, 2], [4, 6]]
+    assert lists.correct.tolist() == [[True, False], [True, False]]

@@ -60,7 +60,7 @@ def test_a_run_folder_holds_everything(run_folder):
     """Configuration, metrics a step and an epoch, checkpoints, the best by validation."""
     files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
     assert files == {
-        "config.json", "steps.jsonl", "epochs.jsonl", "metrics.json",
+        "config.json", "steps.jsonl", "epochs.jsonl", "cost.json", "metrics.json",
         "checkpoints/last.keras", "checkpoints/best.keras",
     }  # fmt: skip
     config = json.loads((run_folder / "config.json").read_text())

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from rll_tf.data import Augmentation, Preprocessing
+from rll_tf.data import Augmentation, Catalogue, Preprocessing
 from rll_tf.training import Settings
 from rll_tf.training.settings import describe_settings
 
@@ -77,3 +78,21 @@ def test_settings_hand_on_what_the_pipeline_needs():
     assert Settings(input_px=40, resize_px=50).preprocessing == Preprocessing(40, 50)
     settings = Settings(mirror=True, rotate_degrees=5, zoom=0.1, stretch=0.2, shear=0.3, shift=0.4)
     assert settings.augmentation == Augmentation(True, 5, 0.1, 0.2, 0.3, 0.4)
+
+
+def test_test_classes_are_set_apart_whatever_the_seed():
+    """`test_share` leaves the same classes to the test under every seed and in every fold."""
+    labels = np.repeat(np.arange(12), 2)
+    names = tuple(map(str, range(12)))
+    catalogue = Catalogue("toy", tuple(map(str, range(24))), labels, names)
+    settings = Settings(test_share=0.5, validation_share=0.4)
+    tests = [
+        dataclasses.replace(settings, seed=seed, validation_folds=folds)
+        .split(catalogue)
+        .splits["test"]
+        .tolist()
+        for seed in (0, 1)
+        for folds in (0, 3)
+    ]
+    assert tests[1:] == tests[:-1]
+    assert len(tests[0]) == 12

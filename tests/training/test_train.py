@@ -25,6 +25,9 @@ def test_training_lowers_the_loss_and_keeps_the_best(pictures, tmp_path):
     run = train(settings, catalogue, tmp_path / "run")
     losses = [json.loads(line)["loss"] for line in run.steps_file.read_text().splitlines()]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    cost = json.loads(run.cost_file.read_text())
+    assert 0 < cost["seconds_a_step"] < 60
+    assert 50 < cost["peak_memory_mib"] < 50_000
     held_out = catalogue.hold_out(0.4, settings.seed).select("validation")
     expected = json.loads(run.metrics_file.read_text())["validation"]
     assert evaluate(run.best_model(), held_out, settings.preprocessing) == expected
