@@ -1,12 +1,14 @@
 """The commands, as a user meets them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rll_tf.losses import LOSSES
 from tests.conftest import TINY_SETTINGS, rll, rll_process, write_pictures
 from trainers import cli
 
@@ -36,6 +38,13 @@ def test_help_and_version_need_no_tensorflow():
         assert process.returncode == 0
         assert word in process.stdout
         assert process.stderr == ""
+
+
+def test_train_lists_every_loss(capfd):
+    """`rll train --help` names what `--set loss=` takes."""
+    assert cli.run(["train", "--help"]) == 0
+    words = re.findall(r"\w+", capfd.readouterr().out)
+    assert set(LOSSES) <= set(words)
 
 
 def test_datasets_lists_what_there_is(capfd):
