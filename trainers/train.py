@@ -120,10 +120,13 @@ def _settings(recipe: Recipe, catalogue: Catalogue, assignments: Sequence[str]) 
 
     if recipe.choose is None:
         return Settings(**recipe.settings).override(assignments)
-    settings = recipe.choose(catalogue, Settings().override(assignments).weights)
+    overridden = Settings().override(assignments)
+    names = {assignment.partition("=")[0] for assignment in assignments}
+    settings = recipe.choose(catalogue, {name: getattr(overridden, name, None) for name in names})
+    weights = "random weights" if settings.weights is None else f"weights={settings.weights}"
     print(
-        f"chosen from {len(catalogue)} pictures of {catalogue.class_count} classes: {settings.backbone} at "
-        f"{settings.input_px} px, {settings.steps} steps of {settings.classes_per_batch} × "
+        f"chosen from {len(catalogue)} pictures of {catalogue.class_count} classes: {settings.backbone} from "
+        f"{weights} at {settings.input_px} px, {settings.steps} steps of {settings.classes_per_batch} × "
         f"{settings.images_per_class}, learning_rate {settings.learning_rate:g}, margin {settings.margin:g}, "
         f"embedding_dim {settings.embedding_dim}; --set replaces any of them"
     )
@@ -136,6 +139,8 @@ def _print_result(run: Any) -> None:
 
     result = read_json(run.metrics_file)
     if "validation" in result:
+        if result["best_step"] == 0:
+            print("training made the embedding no better: the best checkpoint is the one it started from")
         print(f"validation classes, best checkpoint (step {result['best_step']}):")
         print(format_table(result["validation"]))
     print(f"run: {run.folder}")

@@ -97,19 +97,19 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(uninterru
 
 
 def test_the_logs_hold_each_step_and_each_validation(uninterrupted):
-    """14 steps, whose means over an epoch are in the epoch's line; validation after 4, 8, 12 and 14."""
+    """14 steps, whose means over an epoch are in the epoch's line; validation after 0, 4, 8, 12 and 14."""
     steps = [json.loads(line) for line in (uninterrupted / "steps.jsonl").read_text().splitlines()]
     epochs = [json.loads(line) for line in (uninterrupted / "epochs.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps] == list(range(1, 15))
-    assert [row["step"] for row in epochs] == [4, 8, 12, 14]
+    assert [row["step"] for row in epochs] == [0, 4, 8, 12, 14]
     for row in steps:
         parts = row["low_loss"] + row["mid_loss"] + row["high_loss"]
         assert row["loss"] == pytest.approx(parts, rel=1e-5)
-    assert epochs[1]["loss"] == pytest.approx(sum(row["loss"] for row in steps[4:8]) / 4)
-    for name, share in epochs[1]["mined"].items():
+    assert epochs[2]["loss"] == pytest.approx(sum(row["loss"] for row in steps[4:8]) / 4)
+    for name, share in epochs[2]["mined"].items():
         assert share == pytest.approx(sum(row[name] for row in steps[4:8]) / 4)
         assert 0 <= share <= 1
-    assert "low_negative_share" in epochs[1]["mined"]
+    assert "low_negative_share" in epochs[2]["mined"]
     assert set(epochs[0]["validation"]) == {"low", "mid", "high", "concat"}
     best = max(epochs, key=lambda row: row["validation"]["concat"]["map@r"])
     metrics = json.loads((uninterrupted / "metrics.json").read_text())

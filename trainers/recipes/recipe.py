@@ -19,10 +19,11 @@ class Recipe:
         about: one line.
         data: the SPEC to train on unless another is given; None where the user must give one.
         settings: where they differ from the defaults of `rll_tf.training.Settings`.
-        choose: computes all settings from the pictures and the file of weights, or None, instead.
+        choose: computes all settings from the pictures instead; it also takes the settings that the user
+            gave, by name.
     """
 
     about: str
     data: str | None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    choose: Callable[[Catalogue, str | None], Settings] | None = None
+    choose: Callable[[Catalogue, Mapping[str, Any]], Settings] | None = None
