@@ -91,6 +91,35 @@ def evaluate(run: Path, **options: Any) -> None:
 
 
 @rll.command()
+@click.option("--data", metavar="SPEC", required=True, help="Train and validate on this data set.")
+@click.option("--test", metavar="SPEC", help="Test on this one [the data set's own test classes].")
+@click.option("--out", metavar="DIR", required=True, type=PATH, help="Results and runs.")
+@click.option(
+    "--losses", metavar="NAME,…", help="NAME or NAME:LEVELS each [every loss; ranked_list on all levels too]."
+)
+@click.option("--levels", metavar="LEVELS", default="high", help="Of the losses named without.")
+@click.option(
+    "--recipe", metavar="NAME", help="Its settings are the base [folder; convnet for glyphs, digits]."
+)
+@click.option("--seeds", metavar="N", default=5, type=POSITIVE, help="Runs of each loss's best setting.")
+@click.option("--trials", metavar="N", default=8, type=POSITIVE, help="Settings tried for each loss.")
+@click.option("--steps", metavar="N", type=POSITIVE, help="The setting of that name.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Replace a setting for all.")
+@click.option("--jobs", metavar="N", default=1, type=POSITIVE, help="Training runs side by side.")
+@click.option("--pictures/--no-pictures", default=True, help="Whether the page shows ranked lists.")
+def compare(**options: Any) -> None:
+    """Compare losses fairly on your pictures, and write results.json, results.md and index.html.
+
+    One backbone, batch and number of steps for all. Each loss's parameters are searched with as many trials
+    on validation classes; its best setting is trained with N seeds and tested once, at the end. A folder's
+    test classes are half of its classes, set apart at random. Killed, the same command goes on.
+    """
+    from trainers.compare import compare
+
+    compare(**options)
+
+
+@rll.command()
 @click.argument("run", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
 @click.option(

@@ -45,7 +45,7 @@ def evaluate(
     pictures, split, skipped = _pictures(run, data, split, skip)
     in_gallery = None
     if split == QUERY_AGAINST_GALLERY:
-        pictures, in_gallery = _query_and_gallery(pictures)
+        pictures, in_gallery = query_and_gallery(pictures)
     embeddings = embed_pictures(model, pictures, run.settings.preprocessing, progress=True)
     levels = evaluate_embeddings(embeddings, pictures.labels, in_gallery=in_gallery)
     result: dict[str, Any] = {
@@ -90,6 +90,8 @@ def _pictures(
     config = run.config
     catalogue = open_data(config["data"] if data is None else data)
     is_own = catalogue.spec == config["data"]
+    if is_own:
+        catalogue = catalogue.set_apart(run.settings.test_share)
     skipped = None
     if skip or (is_own and config.get("skip_corrupt")):
         catalogue, skipped = skip_corrupt(catalogue)
@@ -112,7 +114,7 @@ def _pictures(
     return select_split(catalogue, split), split, skipped
 
 
-def _query_and_gallery(catalogue: Catalogue) -> tuple[Catalogue, np.ndarray]:
+def query_and_gallery(catalogue: Catalogue) -> tuple[Catalogue, np.ndarray]:
     """The pictures of both splits, queries first, and which are the gallery's: [n] bool."""
     query, gallery = catalogue.splits["query"], catalogue.splits["gallery"]
     in_gallery = np.repeat([False, True], [len(query), len(gallery)])

@@ -49,14 +49,15 @@ def train(
     from rll_tf.training import train as fit
     from trainers.data import open_data
 
-    Settings().override(assignments)
+    overridden = Settings().override(assignments)
     picture_cache = None if cache is None else PictureCache(cache)
     if resume:
         run = Run.open(out)
         _check_resumed(run, recipe_name, data, assignments)
         data, skip = run.config["data"], run.config.get("skip_corrupt", False)
-    catalogue = open_data(_spec(recipe_name, recipe, data))
-    for line in report_duplicates(catalogue):
+        overridden = run.settings
+    catalogue = open_data(_spec(recipe_name, recipe, data)).set_apart(overridden.test_share)
+    for line in report_duplicates(catalogue.without_test()):
         print(line)
     skipped = None
     if skip:

@@ -77,6 +77,38 @@ class Catalogue:
             pixels=None if self.pixels is None else self.pixels[indices],
         )
 
+    def set_apart(self, share: float) -> Catalogue:
+        """Split the classes at random into `train` and `test`; the same classes always give the same split.
+
+        Args:
+            share: of the classes to test on, from 0 to 1; at least two are, and two are left to train on.
+
+        Returns:
+            This catalogue with both splits; unchanged where it has splits of its own, or `share` is 0.
+
+        Raises:
+            ValueError: there are fewer than four classes.
+        """
+        if self.splits or not share:
+            return self
+        classes = np.unique(self.labels)
+        if len(classes) < 4:
+            raise ValueError(
+                f"setting test classes apart needs at least 4 classes; {self.spec} has {len(classes)}"
+            )
+        shuffled = np.random.default_rng(len(classes)).permutation(classes)
+        test = np.isin(self.labels, shuffled[: min(max(2, round(share * len(classes))), len(classes) - 2)])
+        return dataclasses.replace(
+            self, splits={"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+        )
+
+    def without_test(self) -> Catalogue:
+        """The pictures to train and validate on: all but the splits `test`, `query` and `gallery`."""
+        test = [self.splits[name] for name in ("test", "query", "gallery") if name in self.splits]
+        if not test:
+            return self
+        return self.take(np.setdiff1d(np.arange(len(self)), np.concatenate(test)))
+
     def hold_out(self, share: float, seed: int) -> Catalogue:
         """Split the training classes at random into `train` and `validation`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from rll_tf.training.optimizers import update_count
 from rll_tf.training.run import Run
 
 Metrics = dict[str, dict[str, float]]
+# At the end of the error when the loss is no longer finite.
+DIVERGED = "lower learning_rate"
 
 
 class StepLog(keras.callbacks.Callback):
@@ -28,17 +31,20 @@ class StepLog(keras.callbacks.Callback):
         super().__init__()
         self.run, self.step, self.steps = run, first_step, steps
         self.rows: list[dict[str, float]] = []
+        self.seconds: list[float] = []  # of each step, its pictures included
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reset the metrics."""
         self.model.reset_metrics()
+        self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the step."""
         self.step += 1
         values = {name: float(value) for name, value in (logs or {}).items()}
+        self.seconds.append(time.perf_counter() - self._start)
         if not math.isfinite(values["loss"]):
-            raise ValueError(f"the loss is {values['loss']} at step {self.step}: lower learning_rate")
+            raise ValueError(f"the loss is {values['loss']} at step {self.step}: {DIVERGED}")
         self.rows.append(values)
         append_line(self.run.steps_file, {"step": self.step, **values})
         _drop_shares(logs)

@@ -34,6 +34,7 @@ class Run:
     | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
     | `checkpoints/last.keras` | the whole state of training after the last validation |
     | `checkpoints/best.keras` | the model with the best validation so far, without proxies |
+    | `cost.json` | seconds a step, the process's largest memory; the only numbers that differ between runs |
     | `metrics.json` | written at the end: the best step and its validation metrics |
 
     Files are replaced in one move once they are wholly written, so that each is whole at any time.
@@ -44,6 +45,7 @@ class Run:
         self.config_file = folder / "config.json"
         self.steps_file = folder / "steps.jsonl"
         self.epochs_file = folder / "epochs.jsonl"
+        self.cost_file = folder / "cost.json"
         self.metrics_file = folder / "metrics.json"
         self.last_file = folder / "checkpoints" / "last.keras"
         self.best_file = folder / "checkpoints" / "best.keras"

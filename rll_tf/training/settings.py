@@ -43,7 +43,7 @@ _NOT_NEGATIVE = (
     "weight_decay", "new_layers_rate", "proxies_rate", "rotate_degrees", "zoom", "stretch", "shear", "shift",
     "seed",
 )  # fmt: skip
-_AT_LEAST_0_BELOW_1 = ("momentum", "validation_share")
+_AT_LEAST_0_BELOW_1 = ("momentum", "test_share", "validation_share")
 _ONE_OF = {"precision": PRECISIONS, "pixels": tuple(PIXELS)}
 
 
@@ -79,6 +79,7 @@ class Settings:
         proxies_rate: how many times faster the proxies of proxy_nca and proxy_anchor learn
         freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are
         validate_every_steps: validate and save a checkpoint after each so many steps
+        test_share: share of all classes never used, left to `rll evaluate`, where the data set has no splits
         validation_share: share of the training classes held out, where the data set has no validation split
         validation_folds: cross-validation on so many parts of the training classes; 0: none
         validation_fold: which of these parts is held out, from 1
@@ -119,6 +120,7 @@ class Settings:
     proxies_rate: float = 10.0
     freeze_batch_norm: bool = False
     validate_every_steps: int = 100
+    test_share: float = 0.0
     validation_share: float = 0.15
     validation_folds: int = 0
     validation_fold: int = 1
@@ -177,8 +179,10 @@ class Settings:
     def split(self, catalogue: Catalogue) -> Catalogue:
         """The catalogue with the splits `train` and, where classes are held out, `validation`.
 
-        A data set's own validation split stands, unless cross-validation is set.
+        A data set's own validation split stands, unless cross-validation is set. Where test classes are set
+        apart, there is a split `test` too.
         """
+        catalogue = catalogue.set_apart(self.test_share)
         if self.validation_folds:
             return catalogue.fold(self.validation_fold, self.validation_folds, self.seed)
         if "validation" in catalogue.splits:

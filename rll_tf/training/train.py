@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import shutil
+import statistics
 import sys
 import zlib
 from collections.abc import Collection
@@ -225,6 +226,20 @@ def _fit(
         )
     except tf.errors.OpError as error:
         raise name_corrupt(pictures, error) from error
+    write_json(
+        run.cost_file,
+        {"seconds_a_step": statistics.median(log.seconds), "peak_memory_mib": _peak_memory_mib()},
+    )
+
+
+def _peak_memory_mib() -> float | None:
+    """The largest resident size of this process so far; None where the system doesn't count it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(size / (2**20 if sys.platform == "darwin" else 2**10), 1)  # macOS counts bytes
 
 
 def _finish(settings: Settings, held_out: Catalogue | None, run: Run, cache: PictureCache | None) -> None:
