@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,3 +27,14 @@ class Recipe:
     data: str | None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     choose: Callable[[Catalogue, Mapping[str, Any]], Settings] | None = None
+
+    def settings_for(self, catalogue: Catalogue, assignments: Sequence[str]) -> Settings:
+        """The settings for these pictures, some replaced by the values of `--set`."""
+        from rll_tf.training import Settings
+
+        if self.choose is None:
+            return Settings(**self.settings).override(assignments)
+        given = Settings().override(assignments)
+        names = {assignment.partition("=")[0] for assignment in assignments}
+        chosen = self.choose(catalogue, {name: getattr(given, name, None) for name in names})
+        return chosen.override(assignments)
