@@ -77,7 +77,7 @@ class Settings:
         weight_decay: of SGD as in Caffe, part of the gradient
         new_layers_rate: how many times faster the new layers learn, whose outputs are the embeddings
         proxies_rate: how many times faster the proxies of proxy_nca and proxy_anchor learn
-        freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are
+        freeze_batch_norm: keep batch norm as it is, statistics too; none: where weights are pretrained
         validate_every_steps: validate and save a checkpoint after each so many steps
         test_share: share of all classes never used, left to `rll evaluate`, where the data set has no splits
         validation_share: share of the training classes held out, where the data set has no validation split
@@ -118,7 +118,7 @@ class Settings:
     weight_decay: float = 0.0
     new_layers_rate: float = 1.0
     proxies_rate: float = 10.0
-    freeze_batch_norm: bool = False
+    freeze_batch_norm: bool | None = None
     validate_every_steps: int = 100
     test_share: float = 0.0
     validation_share: float = 0.15

@@ -94,7 +94,6 @@ def test_photographs_start_from_imagenet_where_its_weights_are_installed(monkeyp
     photographs = pictures_of(12, 25)
     settings = folder.settings_for(photographs, {})
     assert (settings.backbone, settings.weights) == ("efficientnet_lite0", "imagenet")
-    assert settings.freeze_batch_norm
     assert 100 <= settings.steps < 300
     for given in ({"weights": None}, {"backbone": "convnet"}):
         assert folder.settings_for(photographs, given).weights is None
@@ -130,7 +129,10 @@ def test_it_trains_and_resumes_with_what_it_chose(pictures, tmp_path, capsys):
     words = ("train", "folder", "--out", tmp_path / "run")
     small = ("--set", "steps=2", "--set", "input_px=16", "--set", "embedding_dim=8")
     rll(*words, "--data", f"folder:{pictures}", *small)
-    assert "chosen from 30 pictures of 6 classes: convnet at 48 px" in capsys.readouterr().out
+    assert (
+        "chosen from 30 pictures of 6 classes: convnet from random weights at 16 px"
+        in capsys.readouterr().out
+    )
     config = (tmp_path / "run" / "config.json").read_text()
     settings = json.loads(config)["settings"]
     assert (settings["backbone"], settings["input_px"], settings["steps"]) == ("convnet", 16, 2)

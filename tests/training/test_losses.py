@@ -62,7 +62,9 @@ def test_a_run_is_resumed_and_evaluated(tmp_path):
     assert all(np.isfinite(json.loads(row)["loss"]) for row in rows)
     assert set(run.best_model().output) == {"low"}
     rll("export", run.folder, "--to", tmp_path / "exported")
-    assert set(describe_signatures(tmp_path / "exported" / "1")["serving_default"]["outputs"]) == {"embedding"}
+    assert set(describe_signatures(tmp_path / "exported" / "1")["serving_default"]["outputs"]) == {
+        "embedding"
+    }
     half = train(settings.override(["steps=2"]), catalogue, tmp_path / "half")
     shutil.copy(half.last_file, run.last_file)
     run.metrics_file.unlink()

@@ -16,7 +16,7 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 | `learning_rate` of a full batch | 0.4 | 0.1 | 0.01, new layers 0.1 | the same |
 | `margin` | 0.8 | 0.8 | 0.8 | 0.4, as in the paper |
 | `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 | 512 |
-| batch norm | trained | trained | frozen | trained |
+| batch norm | trained | trained | frozen | frozen |
 
 * Photographs: most of the pictures have colour, and a median shorter side of at least 96 px. They are
   mirrored; grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`;
@@ -82,7 +82,6 @@ IMAGENET = Plan(
         backbone="efficientnet_lite0",
         input_px=128,
         resize_px=144,
-        freeze_batch_norm=True,
         margin=0.8,
         learning_rate=0.01,
         new_layers_rate=10.0,
