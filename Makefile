@@ -34,7 +34,7 @@ test: venv
 	$(PYTEST)
 
 test-all: $(VENV)/.extras
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow" --hypothesis-profile=thorough
 
 lint: venv
 	$(BIN)/ruff check .
