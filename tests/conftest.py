@@ -19,7 +19,7 @@ from tensorflow.python.framework.config import disable_op_determinism  # has no 
 
 from rll_tf.data import DATASETS
 from serving import export
-from trainers import cli
+from trainers import cli, embedder
 
 # No test asserts on time, property tests included. `make test-all` names the second.
 hypothesis.settings.register_profile("rll", deadline=None, print_blob=True, max_examples=30)
@@ -97,10 +97,11 @@ def made_once(tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _glyphs_drawn_once():
-    """A worker opens them several times, and drawing them takes seconds."""
+def _opened_once():
+    """A worker's commands open the same glyphs and artefacts many times, which takes seconds each time."""
     opened = DATASETS["glyphs"]
     DATASETS["glyphs"] = dataclasses.replace(opened, open=functools.cache(opened.open))
+    embedder.Artefact = functools.lru_cache(maxsize=4)(embedder.Artefact)
 
 
 @pytest.fixture(scope="session")
