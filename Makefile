@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Two processes; a file's tests stay together, since they share what they train and export.
+# Two processes; which tests stay together is in tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo demo-photos test test-all lint venv bench addons pins clean
@@ -39,7 +39,7 @@ test: venv
 	$(PYTEST)
 
 test-all: $(VENV)/.extras
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow" --hypothesis-profile=thorough
 
 lint: venv
 	$(BIN)/ruff check .

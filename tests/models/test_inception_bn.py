@@ -83,7 +83,7 @@ def pth(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("px", [224, 227])
+@pytest.mark.parametrize("px", [224, pytest.param(227, marks=pytest.mark.slow)])
 def test_pytorch_layout_matches_the_port(px, pth):
     """All three taps, with the port's weights."""
     model = inception_bn((px, px, 3), "pytorch")

@@ -38,7 +38,7 @@ FRESH_PROCESS = ROOT / "serving" / "fresh_process.py"
 @pytest.fixture(scope="module")
 def model():
     """A small model with fresh weights."""
-    return embedding_model("convnet", ["low", "high"], 8, input_shape=(16, 16, 3))
+    return embedding_model("convnet", ["low"], 8, input_shape=(16, 16, 3))
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +248,7 @@ def _operations(definition):
     return {node.op for node in nodes} - functions
 
 
+@pytest.mark.slow  # the export of `limited` does it too, as every export does
 def test_a_fresh_process_runs_every_signature(loaded, artefact, pictures, tmp_path):
     """Loaded and fed as the C++ server does it, by a process without Keras and this package."""
     catalogue = open_dataset(f"folder:{pictures}")
@@ -319,7 +320,7 @@ def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypat
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
     metadata = json.loads((first / "assets.extra" / "rll_tf.json").read_text())
     assert metadata["recipe"] == "toy"
-    assert metadata["levels"] == {"low": 8, "high": 8}
+    assert metadata["levels"] == {"low": 8}
     assert Preprocessing.from_dict(metadata["preprocessing"]) == PREPROCESSING
 
 

@@ -127,7 +127,7 @@ def test_without_data_the_error_says_what_to_give(tmp_path, capfd):
 def test_it_trains_and_resumes_with_what_it_chose(pictures, tmp_path, capsys):
     """`--set` replaces a choice, and a resumed run keeps all of them."""
     words = ("train", "folder", "--out", tmp_path / "run")
-    small = ("--set", "steps=2", "--set", "input_px=16", "--set", "embedding_dim=8")
+    small = ("--set", "steps=2", "--set", "input_px=16", "--set", "embedding_dim=8", "--set", "levels=low")
     rll(*words, "--data", f"folder:{pictures}", *small)
     assert (
         "chosen from 30 pictures of 6 classes: convnet from random weights at 16 px"

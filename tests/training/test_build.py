@@ -111,7 +111,7 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.weights.h5", "a.npz"))]
+    "name", ["a.npz", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.weights.h5", "a.keras"))]
 )
 def test_keras_weights_need_pixels(name, tmp_path):
     """They may have been trained with either mean, so the user must name it."""
