@@ -120,6 +120,32 @@ def compare(**options: Any) -> None:
 
 
 @rll.command()
+@click.argument("table")
+@click.option("--data", metavar="SPEC", help="Another data set than the paper's.")
+@click.option("--test", metavar="SPEC", help="Test on this one [the data set's own test classes].")
+@click.option("--out", metavar="DIR", type=PATH, help="Results and runs [runs/TABLE].")
+@click.option("--recipe", metavar="NAME", help="Its settings are the base [the paper's for its data sets].")
+@click.option(
+    "--settings", default="paper", type=click.Choice(["paper", "2019"]), help="Or the 2019 release's."
+)
+@click.option("--seeds", metavar="N", default=1, type=POSITIVE, help="Runs of each row.")
+@click.option("--steps", metavar="N", type=POSITIVE, help="The setting of that name.")
+@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Replace a setting for all.")
+@click.option("--jobs", metavar="N", default=1, type=POSITIVE, help="Training runs side by side.")
+@click.option("--pictures/--no-pictures", default=True, help="Whether the page shows ranked lists.")
+@click.option("--dry-run", is_flag=True, help="Print what is missing, the runs and about how long they take.")
+def reproduce(table: str, **options: Any) -> None:
+    """Train the rows of the paper's TABLE, table1 to table7, and write what rll compare writes.
+
+    On CARS196 and CUB-200-2011 (table1) or SOP (the others), or with --data on other pictures. Nothing is
+    searched. The paper's own numbers stand in a column of their own. Killed, the same command goes on.
+    """
+    from trainers.reproduce import reproduce
+
+    reproduce(table, **options)
+
+
+@rll.command()
 @click.argument("run", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
 @click.option(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import os
 import platform
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 TEST_SHARE = 0.5  # of a folder's classes, as in the paper's protocol
 FEW_CLASSES, FOLDS = 40, 4
 VALIDATION_SHARE = 0.15  # where a recipe holds none out
+RECALL_AT = (1, 2, 4, 8, 10, 100)
+QUERIES, NEIGHBOURS = 4, 8  # of the page's ranked lists
 SMALL = ("glyphs", "digits")
 
 
@@ -59,12 +62,12 @@ def compare(
     from rll_tf.training.comparison import parse_rows
 
     rows = parse_rows(losses, levels)
-    run(rows, data=data, test=test, out=out, recipe=recipe, seeds=seeds, trials=trials,
+    run(lambda base, classes: rows, data=data, test=test, out=out, recipe=recipe, seeds=seeds, trials=trials,
         assignments=assignments, jobs=jobs, pictures=pictures)  # fmt: skip
 
 
 def run(
-    rows: tuple[Row, ...],
+    rows_for: Callable[[Settings, int], tuple[Row, ...]],
     *,
     data: str,
     test: str | None,
@@ -75,15 +78,23 @@ def run(
     assignments: Sequence[str],
     jobs: int,
     pictures: bool,
-    title: str = "Which loss is best on these pictures",
-    extra: Mapping[str, Any] | None = None,
+    validate: bool = True,
+    describe: Callable[[dict[str, Any]], str] = lambda results: "Which loss is best on these pictures",
 ) -> None:
-    """Run a comparison of these rows and write what it found; `extra` is for `results.json` too."""
+    """Run a comparison and write what it found.
+
+    The arguments are those of `prepare` and of the command line; `describe` may add to what `results.json`
+    will hold and returns the page's title.
+    """
     from rll_tf.training.comparison import compare as run_comparison
     from rll_tf.training.comparison import format_results, summarise
+    from rll_tf.training.comparison.page import write_comparison
     from rll_tf.training.files import write_json
 
-    catalogue, other, comparison = prepare(rows, data, test, recipe, seeds, trials, assignments)
+    catalogue, other, comparison = prepare(
+        rows_for, data, test, recipe, seeds, trials, assignments, validate=validate
+    )
+    rows = comparison.rows
     _begin(out, _protocol(comparison, catalogue, other, recipe))
     trainer = _RllTrain(comparison, catalogue, other, recipe, out, jobs)
     print(f"{len(rows)} rows, {comparison.runs} training runs in {out}; killed, the same command goes on")
@@ -101,26 +112,40 @@ def run(
         "protocol": _protocol(comparison, catalogue, other, recipe),
         "shared_pictures": trainer.shared_pictures(),
         "command": " ".join(["rll", *sys.argv[1:]]),
-        **(extra or {}),
+        "jobs": jobs,
         **_versions(),
     }
+    title = describe(results)
     write_json(out / "results.json", results)
     table = format_results(results)
     (out / "results.md").write_text(table, encoding="utf-8")
+    page = write_comparison(out, results, title=title, **(trainer.lists(rows) if pictures else {}))
     print(table)
-    print(f"results: {out / 'results.json'}, {out / 'results.md'}")
+    print(f"results: {out / 'results.json'}, {out / 'results.md'}, {page}")
 
 
 def prepare(
-    rows: tuple[Row, ...],
+    rows_for: Callable[[Settings, int], tuple[Row, ...]],
     data: str,
     test: str | None,
     recipe_name: str,
     seeds: int,
     trials: int,
     assignments: Sequence[str],
+    *,
+    validate: bool = True,
 ) -> tuple[Catalogue, Catalogue | None, Comparison]:
-    """The pictures, those of `--test` where it is given, and what is compared; no picture is read.
+    """The pictures, those of `--test` where it is given, and what is compared; no test picture is read.
+
+    Args:
+        rows_for: the base settings, and how many classes there are to train on -> the rows.
+        data: the SPEC to train on.
+        test: the SPEC to test on, or None.
+        recipe_name: of the recipe whose settings are the base.
+        seeds: of the final runs.
+        trials: of each loss.
+        assignments: the values of `--set`.
+        validate: whether classes must be held out to choose parameters and checkpoints.
 
     Raises:
         ValueError: the settings or the data don't suffice.
@@ -152,7 +177,7 @@ def prepare(
     base = _base(recipe_name, catalogue, assignments)
     changes: dict[str, Any] = {"test_share": share}
     classes = catalogue.without_test().class_count
-    if "validation" not in catalogue.splits and not base.validation_folds:
+    if validate and "validation" not in catalogue.splits and not base.validation_folds:
         if classes < FEW_CLASSES and "validation_share" not in keys:
             changes["validation_folds"] = min(FOLDS, classes // 2)
         elif not base.validation_share:
@@ -160,8 +185,9 @@ def prepare(
     if "validate_every_steps" not in keys:
         changes["validate_every_steps"] = min(base.validate_every_steps, max(1, base.steps // 4))
     base = dataclasses.replace(base, **changes)
-    smallest = _smallest(base, catalogue)
+    smallest = _smallest(base, catalogue, validate)
     base = dataclasses.replace(base, classes_per_batch=min(base.classes_per_batch, smallest))
+    rows = rows_for(base, smallest)
     comparison = Comparison(rows, base, smallest, trials, seeds)
     for row in rows:
         comparison.settings(row, {}, 0, 1)  # raises what is wrong with a row
@@ -173,7 +199,7 @@ def _base(recipe_name: str, catalogue: Catalogue, assignments: Sequence[str]) ->
     return find_recipe(recipe_name).settings_for(catalogue.without_test(), assignments)
 
 
-def _smallest(base: Settings, catalogue: Catalogue) -> int:
+def _smallest(base: Settings, catalogue: Catalogue, validate: bool) -> int:
     """How many classes there are to train on in the smallest fold.
 
     Raises:
@@ -182,7 +208,8 @@ def _smallest(base: Settings, catalogue: Catalogue) -> int:
     counts = []
     for fold in range(1, max(1, base.validation_folds) + 1):
         split = dataclasses.replace(base, validation_fold=fold).split(catalogue)
-        if "validation" not in split.splits or split.select("train").class_count < 2:
+        lacking = validate and "validation" not in split.splits
+        if lacking or split.select("train").class_count < 2:
             raise ValueError(
                 "a comparison needs at least 4 classes to train and validate on, with two pictures or more; "
                 f"{catalogue.spec} has {catalogue.without_test().class_count}"
@@ -212,6 +239,7 @@ def _protocol(
             for row in comparison.rows
             if row.fixed is None
         },
+        "fixed": {row.name: dict(row.fixed) for row in comparison.rows if row.fixed is not None},
     }
 
 
@@ -374,7 +402,7 @@ class _RllTrain:
         run = Run.open(folder / "run")
         if not run.best_file.is_file():  # it diverged before its first checkpoint
             return self.untrained(run.settings)
-        return self._metrics(run.best_model(), run.settings)
+        return self._metrics(run.best_model(), run.settings, folder / "lists.json")
 
     def untrained(self, settings: Settings) -> dict[str, dict[str, float]]:
         """The metrics of the network before training."""
@@ -418,14 +446,44 @@ class _RllTrain:
             return self.catalogue.select("test"), None
         return query_and_gallery(self.catalogue)
 
-    def _metrics(self, model: Any, settings: Settings) -> dict[str, dict[str, float]]:
+    def lists(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What the page needs to show ranked lists: those of each row's first seed, pictures, names."""
+        import numpy as np
+        from PIL import Image
+
+        from rll_tf.data import printable
+        from rll_tf.evaluation import RankedLists
+        from rll_tf.training.files import read_json
+
+        pictures = self._test_pictures()[0]
+        files = {row.name: self.out / "runs" / row.folder / "seed-1" / "lists.json" for row in rows}
+        return {
+            "lists": {
+                name: RankedLists(**{key: np.array(value) for key, value in read_json(file).items()})
+                for name, file in files.items()
+                if file.is_file()
+            },
+            "image": lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
+            "class_name": lambda index: printable(pictures.class_names[pictures.labels[index]]),
+        }
+
+    def _metrics(
+        self, model: Any, settings: Settings, lists_file: Path | None = None
+    ) -> dict[str, dict[str, float]]:
         from rll_tf.data import PictureCache
+        from rll_tf.evaluation import concatenate_levels
+        from rll_tf.evaluation.selection import draw_queries, ranked_lists
         from rll_tf.training import embed, evaluate_embeddings
+        from rll_tf.training.files import write_json
 
         pictures, in_gallery = self._test_pictures()
         cache = PictureCache(self.out / "pictures")
         embeddings = embed(model, pictures, settings.preprocessing, cache=cache)
-        return evaluate_embeddings(embeddings, pictures.labels, in_gallery=in_gallery)
+        if lists_file is not None and in_gallery is None:
+            queries = draw_queries(pictures.labels, QUERIES)
+            lists = ranked_lists(concatenate_levels(embeddings), pictures.labels, queries, NEIGHBOURS)
+            write_json(lists_file, {key: value.tolist() for key, value in vars(lists).items()})
+        return evaluate_embeddings(embeddings, pictures.labels, in_gallery=in_gallery, recall_at=RECALL_AT)
 
 
 def _as_assignments(settings: Settings) -> Iterator[str]:
@@ -450,7 +508,7 @@ def _outcome(run: Any, seconds: float, diverged: bool) -> Outcome:
     best = best_epoch(run)
     cost = read_json(run.cost_file) if run.cost_file.is_file() else {}
     return Outcome(
-        validation=best["validation"][CONCAT]["map@r"] if best else 0.0,
+        validation=best["validation"][CONCAT]["map@r"] if best and "validation" in best else None,
         best_step=best["step"] if best else None,
         curve=tuple((row["step"], row["validation"][CONCAT]["map@r"]) for row in epochs),
         seconds=round(seconds, 1),

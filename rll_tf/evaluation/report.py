@@ -70,14 +70,9 @@ def write_report(
     shown = pick_ranked_lists(embeddings, labels, lists, neighbours, seed)
     hardest = hardest_ranked_lists(embeddings, labels, lists, neighbours)
     same, other = sample_distances(embeddings, labels, seed=seed)
-    album = _Album(image, lambda i: str(names[i] if class_names is None else class_names[int(names[i])]))
+    album = Album(image, lambda i: str(names[i] if class_names is None else class_names[int(names[i])]))
     columns = metric_columns(metrics)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = templates().get_template("report.html.j2").render(
         title=title,
         facts={
             "data": data, "split": split, "queries": f"{len(names):,}",
@@ -95,22 +90,42 @@ def write_report(
         closer=_share_closer(same, other),
         histogram=_histogram(same, other),
     )  # fmt: skip
+    return write_page(Path(folder), page)
+
+
+def templates(*folders: Path) -> jinja2.Environment:
+    """The templates of these folders and of this one, whose style and ranked lists other pages share."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def write_page(folder: Path, page: str) -> Path:
+    """Write `folder/index.html`, in one move."""
     # Undecodable file names hold lone surrogates, which UTF-8 cannot.
-    file = Path(folder) / "index.html"
+    file = folder / "index.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as partial:
         partial.write_text(page, encoding="utf-8", errors="replace")
     return file
 
 
-class _Album:
-    """The pictures on the page, each read and encoded once."""
+class Album:
+    """The pictures on a page, each read and encoded once.
+
+    Args:
+        image: index -> the picture, see `pictures.as_picture`.
+        name: index -> its class's name.
+    """
 
     def __init__(self, image: Callable[[int], Any], name: Callable[[int], str]) -> None:
         self.image, self.name = image, name
         self.encoded: dict[int, dict[str, Any]] = {}
 
     def rows(self, lists: RankedLists) -> list[dict[str, Any]]:
+        """Each list's pictures, as the template takes them."""
         decimals = decimals_for(float(lists.distances.max(initial=0)))
         rows = []
         for query, others, distances, correct, first in zip(
@@ -118,13 +133,14 @@ class _Album:
         ):
             note = f"first right: {first:,}" if first else "alone in its class"
             neighbours = [
-                self._picture(int(i)) | {"note": f"{distance:.{decimals}f}", "correct": bool(right)}
+                self.picture(int(i)) | {"note": f"{distance:.{decimals}f}", "correct": bool(right)}
                 for i, distance, right in zip(others, distances, correct, strict=True)
             ]
-            rows.append({"query": self._picture(int(query)) | {"note": note}, "neighbours": neighbours})
+            rows.append({"query": self.picture(int(query)) | {"note": note}, "neighbours": neighbours})
         return rows
 
-    def _picture(self, index: int) -> dict[str, Any]:
+    def picture(self, index: int) -> dict[str, Any]:
+        """One picture, as the template takes it."""
         if index not in self.encoded:
             picture = as_picture(self.image(index))
             tiny = max(picture.size) <= THUMB_PX // 2

@@ -65,6 +65,25 @@ def pick_ranked_lists(
     return _lists(search, codes, np.concatenate([good[:from_good], bad[: count - from_good]]), k)
 
 
+def draw_queries(labels: ArrayLike | Sequence[str], count: int = 6, seed: int = 0) -> np.ndarray:
+    """The indices of one picture each of `count` classes, drawn by the seed alone, whatever the embeddings.
+
+    Classes with one picture are left out.
+    """
+    codes = np.unique(np.asarray(labels), return_inverse=True)[1]
+    rng = np.random.default_rng(seed)
+    classes = np.flatnonzero(np.bincount(codes) > 1)
+    return np.array([rng.choice(np.flatnonzero(codes == c)) for c in rng.permutation(classes)[:count]])
+
+
+def ranked_lists(
+    embeddings: ArrayLike, labels: ArrayLike | Sequence[str], queries: np.ndarray, k: int = 8
+) -> RankedLists:
+    """The lists of these queries. Arguments and errors as in `pick_ranked_lists`."""
+    search, codes = _prepared(embeddings, labels, len(queries), k)
+    return _lists(search, codes, queries, k)
+
+
 def hardest_ranked_lists(
     embeddings: ArrayLike, labels: ArrayLike | Sequence[str], count: int = 6, k: int = 8
 ) -> RankedLists:

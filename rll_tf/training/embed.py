@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -69,6 +69,7 @@ def evaluate_embeddings(
     *,
     clustering: bool = True,
     in_gallery: np.ndarray | None = None,
+    recall_at: Sequence[int] = (1, 2, 4, 8),
 ) -> dict[str, dict[str, float]]:
     """The retrieval metrics of each level, and of their concatenation under `"concat"`.
 
@@ -78,6 +79,7 @@ def evaluate_embeddings(
         clustering: whether to cluster for NMI and pairwise F1, the slow part.
         in_gallery: [n] bool, which pictures are the gallery, the others being the queries; None where every
             picture is a query against all the others.
+        recall_at: the Ks of Recall@K.
     """
     queries = slice(None) if in_gallery is None else ~in_gallery
 
@@ -85,7 +87,9 @@ def evaluate_embeddings(
         gallery = {}
         if in_gallery is not None:
             gallery = {"gallery": values[in_gallery], "gallery_labels": labels[in_gallery]}
-        return retrieval_metrics(values[queries], labels[queries], clustering=clustering, **gallery)
+        return retrieval_metrics(
+            values[queries], labels[queries], recall_at, clustering=clustering, **gallery
+        )
 
     levels = {**embeddings, CONCAT: concatenate_levels(embeddings)}
     return {level: metrics(values) for level, values in levels.items()}

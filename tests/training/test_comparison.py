@@ -228,7 +228,7 @@ def test_a_loss_that_does_nothing_and_one_that_cheats_are_told_apart(tmp_path):
     assert [row["saw_test_classes"] for row in results] == [[], [], ["z"]]
     assert standing(results, "map@r") == ["first", "", ""]
     text = format_results({"rows": results, "test": "glyphs", "seeds": 2})
-    assert "* n_pair: not better than the untrained network." in text
+    assert "* n_pair: not shown to be better than the untrained network." in text
     assert "* lifted_struct: trained on 1 of the test classes: it doesn't compete." in text
     assert re.search(r"\| ranked_list \| \*\*4\d\.\d ± \d\.\d\*\*", text)
 

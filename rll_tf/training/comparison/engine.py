@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -25,7 +26,8 @@ class Outcome:
     """What a finished training run gives.
 
     Args:
-        validation: MAP@R of its best checkpoint on the validation classes.
+        validation: MAP@R of its best checkpoint on the validation classes; None where there are none, or
+            where it diverged before its first checkpoint.
         best_step: of that checkpoint.
         curve: the step and MAP@R of each validation.
         seconds_a_step: the median.
@@ -34,7 +36,7 @@ class Outcome:
         diverged: the loss was no longer finite, so that training ended early.
     """
 
-    validation: float
+    validation: float | None
     best_step: int | None = None
     curve: tuple[tuple[int, float], ...] = ()
     seconds_a_step: float | None = None
@@ -127,12 +129,8 @@ def compare(
         "seeds": [outcome], "tests": [levels], "saw_test_classes": [name]}`.
     """
     work = _Work(comparison, folder / "runs", trainer, report)
-    records = _side_by_side(jobs, [lambda row=row: work.search(row) for row in comparison.rows])
-    finals = [
-        lambda record=record, seed=seed: work.final(record, seed)
-        for record in records
-        for seed in comparison.final_seeds
-    ]
+    records = _side_by_side(jobs, [partial(work.search, row) for row in comparison.rows])
+    finals = [partial(work.final, record, seed) for record in records for seed in comparison.final_seeds]
     outcomes = _side_by_side(jobs, finals)
     for number, record in enumerate(records):
         of_row = slice(number * comparison.seeds, (number + 1) * comparison.seeds)
@@ -142,7 +140,7 @@ def compare(
     return records
 
 
-def _side_by_side(jobs: int, tasks: list[Callable[[], Any]]) -> list[Any]:
+def _side_by_side(jobs: int, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """The tasks' results, in their order; after an error no further task is begun."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(task) for task in tasks]
@@ -182,7 +180,7 @@ class _Work:
                 runs = [
                     self._train(row, values, 0, fold, run) for fold, run in zip(folds, names, strict=True)
                 ]
-                finished.append((values, statistics.fmean(run.validation for run in runs)))
+                finished.append((values, statistics.fmean(run.validation or 0.0 for run in runs)))
                 trials.append(
                     {
                         "parameters": values,
@@ -232,9 +230,11 @@ class _Work:
     def _line(self, row: Row, name: str, outcome: Outcome) -> str:
         done, runs = self.kept + self.trained, self.comparison.runs
         minutes_left = (time.monotonic() - self.start) / self.trained * (runs - done) / 60
+        score = outcome.validation
+        found = "not validated" if score is None else f"validation MAP@R {score:.4f}"
         ended = ", diverged" if outcome.diverged else ""
         return (
-            f"[{done}/{runs}] {row.name} {name}: validation MAP@R {outcome.validation:.4f}{ended}, "
+            f"[{done}/{runs}] {row.name} {name}: {found}{ended}, "
             f"{outcome.seconds:.0f} s; about {minutes_left // 60:.0f} h {minutes_left % 60:02.0f} min left"
         )
 

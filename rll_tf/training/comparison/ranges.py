@@ -133,11 +133,11 @@ def as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _batch(loss: str, base: Settings, classes: int) -> dict[str, int]:
+def _batch(loss: str, base: Settings, classes: int) -> dict[str, Any]:
     """The settings that a loss's own batch changes."""
     of_batch, of_class = base.classes_per_batch, base.images_per_class
     pictures = of_batch * of_class
-    changes = {}
+    changes: dict[str, Any] = {}
     if loss == "n_pair":  # it takes the first two pictures of a class
         of_batch, of_class = min(classes, pictures // 2), 2
     elif loss == "spectral_clust":

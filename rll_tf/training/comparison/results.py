@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from rll_tf.evaluation.tables import SHORT_NAMES
+from rll_tf.evaluation.tables import SHORT_NAMES, percent
 from rll_tf.training.comparison.ranges import as_text
 from rll_tf.training.comparison.rows import Row
 from rll_tf.training.embed import CONCAT
@@ -34,7 +34,7 @@ def summarise(records: Records) -> list[dict[str, Any]]:
                     level: {metric: interval([test[level][metric] for test in tests]) for metric in metrics}
                     for level, metrics in tests[0].items()
                 },
-                "validation": interval([seed["validation"] for seed in seeds]),
+                "validation": _validation([seed["validation"] for seed in seeds]),
                 "seconds_a_step": _median(seeds, "seconds_a_step"),
                 "peak_memory_mib": _median(seeds, "peak_memory_mib"),
                 "batch": [record["settings"].classes_per_batch, record["settings"].images_per_class],
@@ -67,6 +67,13 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "ci95": half, "values": list(values)}
 
 
+def _validation(values: Sequence[float | None]) -> dict[str, Any] | None:
+    """As `interval`; None where nothing is validated. A run that diverged at once counts 0."""
+    if all(value is None for value in values):
+        return None
+    return interval([value or 0.0 for value in values])
+
+
 def _median(seeds: Sequence[Mapping[str, Any]], name: str) -> float | None:
     values = [seed[name] for seed in seeds if seed[name] is not None]
     return statistics.median(values) if values else None
@@ -96,14 +103,17 @@ def beats_untrained(row: Mapping[str, Any]) -> bool:
     return test["mean"] - (test["ci95"] or 0.0) > row["untrained"][CONCAT]["map@r"]
 
 
-def headings(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Metric -> heading, of the metrics in the table."""
-    known = [metric for metric in METRICS if all(metric in row["levels"][CONCAT] for row in rows)]
+def headings(results: Mapping[str, Any]) -> dict[str, str]:
+    """Metric -> heading, of the metrics in the table: those named by `results`, or else `METRICS`."""
+    wanted = results.get("metrics", METRICS)
+    known = [metric for metric in wanted if all(metric in row["levels"][CONCAT] for row in results["rows"])]
     return {metric: SHORT_NAMES.get(metric, metric.replace("recall@", "R@")) for metric in known}
 
 
-def in_percent(value: Mapping[str, Any]) -> str:
-    """A mean and its interval in percent."""
+def in_percent(value: Mapping[str, Any] | None) -> str:
+    """A mean and its interval in percent; a dash where there is none."""
+    if value is None:
+        return "-"
     return f"{100 * value['mean']:.1f}" + (
         f" ± {100 * value['ci95']:.1f}" if value["ci95"] is not None else ""
     )
@@ -114,59 +124,165 @@ def format_parameters(parameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={as_text(value)}" for key, value in parameters.items())
 
 
-def remarks(row: Mapping[str, Any]) -> list[str]:
-    """What a reader must know about a row."""
-    notes = []
-    if row["saw_test_classes"]:
-        notes.append(f"trained on {len(row['saw_test_classes'])} of the test classes: it doesn't compete")
-    if not beats_untrained(row):
-        notes.append("not better than the untrained network")
-    if row["diverged"]:
-        notes.append(f"{row['diverged']} seeds diverged: their best checkpoint before counts")
-    return notes
+def paper_heading(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The heading of the column of the paper's own numbers; empty where no row has any."""
+    data = dict.fromkeys(name for row in rows for name in row.get("paper") or ())
+    return f"the paper's own R@1, {' / '.join(data)}" if data else ""
+
+
+def paper_cell(row: Mapping[str, Any]) -> str:
+    """The paper's own Recall@1 for a row: of another network, other data or another number of steps."""
+    return " / ".join(f"{values['R@1']}" for values in (row.get("paper") or {}).values())
+
+
+def paper_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """All of the paper's own numbers for these rows: headings, then cells."""
+    known = [row for row in rows if row.get("paper")]
+    if not known:
+        return []
+    data = known[0]["paper"]
+    metrics = {name: list(values) for name, values in known[-1]["paper"].items()}
+    table = [["", *(f"{name} {metric}" for name in data for metric in metrics[name])]]
+    for row in known:
+        cells = [str(row["paper"][name].get(metric, "-")) for name in data for metric in metrics[name]]
+        table.append([row["name"], *cells])
+    return table
+
+
+def paper_sources(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whose the paper's numbers are, one line a source."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("paper"):
+            names.setdefault(row["paper_source"], []).append(row["name"])
+    return [f"{', '.join(of)}: {source}." for source, of in names.items()]
+
+
+def notes(results: Mapping[str, Any]) -> list[str]:
+    """What a reader must know about rows, one line each."""
+    lines = []
+    for row in results["rows"]:
+        if row["saw_test_classes"]:
+            count = len(row["saw_test_classes"])
+            lines.append(f"{row['name']}: trained on {count} of the test classes: it doesn't compete.")
+        if not beats_untrained(row):
+            lines.append(f"{row['name']}: not shown to be better than the untrained network.")
+        if row["diverged"]:
+            lines.append(
+                f"{row['name']}: {row['diverged']} seeds diverged; their best checkpoint before counts."
+            )
+    if results.get("shared_pictures"):
+        lines.append(f"{results['shared_pictures']} test pictures have the very bytes of one to train on.")
+    return [*lines, *results.get("notes", ())]
+
+
+def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
+    """How the numbers came about, one sentence or two each."""
+    protocol = results["protocol"]
+    settings = protocol["settings"]
+    batch = f"{settings['classes_per_batch']} × {settings['images_per_class']}"
+    weights = f"weights {settings['weights']}" if settings["weights"] else "random weights"
+    lines = [
+        f"All rows start from the same {settings['backbone']} ({weights}) at {settings['input_px']} px and "
+        f"see as many pictures: {settings['steps']} steps of {batch} (classes × pictures of each). "
+        "A loss that needs another batch has fewer or more steps; the settings say which.",
+    ]
+    if settings["test_share"]:
+        lines.append(
+            f"{settings['test_share']:.0%} of the classes, drawn at random, are the test classes; no picture "
+            "of theirs was opened before the last training run had ended."
+        )
+    else:
+        lines.append("No test picture was opened before the last training run had ended.")
+    lines.append(_validation_in_words(settings))
+    if results["trials"]:
+        lines += [
+            f"Each loss has {results['trials']} trials. The first is its default; then come random ones, "
+            "then Optuna's tree-structured Parzen estimator. The trial with the highest MAP@R on the "
+            "validation classes is chosen.",
+            f"The chosen setting is trained with {results['seeds']} seeds, which change weights, batches, "
+            "augmentation and held-out classes. Each run is tested once, at its best checkpoint by "
+            "validation.",
+        ]
+    else:
+        lines.append(
+            f"Nothing is searched. Each row is trained with {results['seeds']} seeds and tested once, at its "
+            "best checkpoint by validation."
+        )
+    return lines
+
+
+def _validation_in_words(settings: Mapping[str, Any]) -> str:
+    folds = settings["validation_folds"]
+    if folds:
+        return (
+            f"The training classes are few, so a trial is the mean of {folds} runs, each validated on "
+            f"another of {folds} parts of them; the final runs take these folds in turn."
+        )
+    return (
+        "Checkpoints and parameters are chosen on validation classes: the data set's own, or else "
+        f"{settings['validation_share']:.0%} of the training classes. The final runs hold them out too, so "
+        "that each has a checkpoint chosen by the same rule as in the search."
+    )
 
 
 def format_results(results: Mapping[str, Any]) -> str:
-    """The results as Markdown: the table, remarks, the parameters that the search chose."""
+    """The results as Markdown: the table, what must be known, the parameters."""
     rows = results["rows"]
-    columns = headings(rows)
+    columns = headings(results)
     standings = {metric: standing(rows, metric) for metric in columns}
+    of_paper = [heading] if (heading := paper_heading(rows)) else []
     marks = {"first": "**", "within": "*", "": ""}
-    lines = [
-        f"| loss | {' | '.join(columns.values())} | validation MAP@R | s a step |",
-        "|---" * (len(columns) + 3) + "|",
-    ]
+    names = [*columns.values(), "validation MAP@R", "s a step", *of_paper]
+    lines = [f"| loss | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for number, row in enumerate(rows):
-        cells = []
+        cells = [row["name"]]
         for metric in columns:
             mark = marks[standings[metric][number]]
             cells.append(f"{mark}{in_percent(row['levels'][CONCAT][metric])}{mark}")
         seconds = row["seconds_a_step"]
         cells += [in_percent(row["validation"]), "-" if seconds is None else f"{seconds:.2f}"]
-        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
-    for name, levels in _untrained(rows).items():
-        values = [f"{100 * levels[CONCAT][metric]:.1f}" for metric in columns]
-        lines.append(f"| *untrained, {name}* | {' | '.join(values)} | | |")
+        cells += [paper_cell(row) for _ in of_paper]
+        lines.append(f"| {' | '.join(cells)} |")
+    for name, levels in untrained_rows(rows).items():
+        cells = [percent(levels[CONCAT].get(metric)) for metric in columns]
+        lines.append(f"| *untrained, {name}* | {' | '.join([*cells, '', '', *['' for _ in of_paper]])} |")
     lines += [
         "",
         f"Test: {results['test']}. In percent: mean ± half of the 95% t-interval over {results['seeds']} "
         "seeds. Bold: the highest mean; italic: means within its interval.",
         "",
-        *(f"* {row['name']}: {'; '.join(notes)}." for row in rows if (notes := remarks(row))),
+        *(f"* {line}" for line in notes(results)),
         "",
+        *_paper_lines(rows),
         "| loss | parameters | batch | steps | trials |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
         classes, images = row["batch"]
-        parameters = format_parameters(row["parameters"])
-        lines.append(
-            f"| {row['name']} | {parameters} | {classes} × {images} | {row['steps']} | {row['trials']} |"
-        )
+        cells = [row["name"], format_parameters(row["parameters"]), f"{classes} × {images}"]
+        lines.append(f"| {' | '.join(cells)} | {row['steps']} | {row['trials']} |")
     return "\n".join(lines) + "\n"
 
 
-def _untrained(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _paper_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    table = [f"| {' | '.join(cells)} |" for cells in paper_table(rows)]
+    if not table:
+        return []
+    rule = "|---" * (table[0].count("|") - 1) + "|"
+    return [
+        "The paper's own numbers:",
+        "",
+        table[0],
+        rule,
+        *table[1:],
+        "",
+        *(f"* {line}" for line in paper_sources(rows)),
+        "",
+    ]
+
+
+def untrained_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The untrained networks of the rows: the levels' names -> their metrics, each once."""
     return {
         ",".join(level for level in row["untrained"] if level != CONCAT): row["untrained"]
