@@ -116,6 +116,7 @@ def test_edges_are_finite(kind):
         assert not gradient.any()
 
 
+@pytest.mark.slow  # `test_contract.py` compiles it by default
 def test_xla_computes_the_same():
     """A training step may be compiled with it inside."""
     labels, embeddings = np.repeat(np.arange(4), 3), np.random.default_rng(1).normal(size=[12, 4])

@@ -38,7 +38,7 @@ def test_every_layer_is_the_reference_files(whole):
     [
         ((75, 75, 3), "pytorch", (5, 3), 1056),
         ((76, 75, 3), "caffe", (5, 3), 1024),
-        ((118, 118, 3), "caffe", (7, 4), 1024),
+        pytest.param((118, 118, 3), "caffe", (7, 4), 1024, marks=pytest.mark.slow),
     ],
 )
 def test_any_input_size(shape, layout, sides, channels):

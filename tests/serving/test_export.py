@@ -48,11 +48,10 @@ def loaded(artefact):
 
 
 @pytest.fixture(scope="module")
-def limited(run_folder, artefact, pictures, tmp_path_factory):
+def limited(run_folder, artefact_folder, tmp_path_factory):
     """The run's artefact with its own pictures packed into it, in int8 and with other limits."""
     folder = tmp_path_factory.mktemp("limited")
-    gallery = folder.with_suffix(".npz")
-    rll("embed", artefact, "--data", f"folder:{pictures}", "--to", gallery)
+    gallery = artefact_folder.with_suffix(".npz")
     limits = ("--max-pixels", 5000, "--max-batch", 7)
     words = ("--gallery", gallery, "--top", 4, "--gallery-precision", "int8", *limits)
     rll("export", run_folder, "--to", folder, *words)
@@ -99,10 +98,10 @@ def test_signatures_are_as_documented(artefact):
     assert metadata["signatures"] == expected
 
 
-def test_search_finds_each_picture_of_its_gallery(limited, pictures):
+def test_search_finds_each_picture_of_its_gallery(limited, embeddings, pictures):
     """Its own path and class first, however many queries; distances as those of exact search."""
     catalogue = open_dataset(f"folder:{pictures}")
-    embeddings = np.load(limited.folder.parent.with_suffix(".npz"))["embeddings"]
+    embeddings = concatenate_levels(embeddings)
     found = limited.search([catalogue.encoded(index) for index in range(9)])
     np.testing.assert_array_equal(found.paths[:, 0], catalogue.paths[:9])
     np.testing.assert_array_equal(found.labels, np.array(catalogue.labels)[found.ids])
@@ -304,9 +303,17 @@ def test_an_artefact_is_compared_with_the_model_on_the_processor(artefact, run_f
     assert [name.rpartition("/device:")[2] for name in devices] == ["CPU:0", "CPU:0"]
 
 
-def test_versions_increase_and_are_readable_by_others(model, tmp_path, monkeypatch):
+def test_versions_increase_and_are_readable_by_others(model, artefact, tmp_path, monkeypatch):
     """One more than the largest; nothing temporary is left; metadata lies in assets.extra; any umask."""
-    monkeypatch.setattr(export_module, "check", lambda *_: None)  # other tests run it
+
+    def written(_model, _preprocessing, folder, *_):
+        for file in [artefact / "saved_model.pb", *(artefact / "variables").iterdir()]:
+            to = folder / file.relative_to(artefact)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(file.read_bytes())
+
+    monkeypatch.setattr(export_module, "_write", written)  # other tests run these two
+    monkeypatch.setattr(export_module, "check", lambda *_: None)
     (tmp_path / "7").mkdir()
     (tmp_path / "notes").mkdir()
     before = os.umask(0o077)

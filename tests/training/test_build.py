@@ -32,7 +32,9 @@ def reference(pictures):
     return model.get_weights(), model(pictures)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=pytest.mark.slow), "mixed_float16", "mixed_bfloat16"]
+)
 def test_each_precision_trains_and_agrees(precision, pictures, reference):
     """The same weights' embeddings within 2e-2 in cosine distance; a step is finite, rows of unit norm."""
     weights, wanted = reference
