@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Two processes; a file's tests stay together, since they share what they train and export.
+# Two processes; which tests stay together is in tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint venv bench addons pins clean
+.PHONY: demo demo-photos test test-all lint venv bench addons pins clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train on glyphs, compare, export, draw ranked lists (runs/demo)"
+	@echo "make demo-photos PHOTOS=FOLDER  the same on your photographs, from ImageNet's weights"
 	@echo "make test      the test suite"
 	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
 	@echo "make lint      ruff, mypy, and which room imports which (.importlinter)"
@@ -30,11 +31,15 @@ $(READY): requirements-dev.txt setup.cfg pyproject.toml
 demo: venv
 	$(BIN)/rll demo
 
+demo-photos: venv
+	@test -n "$(PHOTOS)" || { echo 'make demo-photos PHOTOS=FOLDER: a directory of photographs for each class'; exit 1; }
+	$(BIN)/rll demo --photos "$(PHOTOS)"
+
 test: venv
 	$(PYTEST)
 
 test-all: $(VENV)/.extras
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow" --hypothesis-profile=thorough
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,6 +1,9 @@
 """What several rooms' tests share."""
 
 import collections
+import dataclasses
+import fcntl
+import functools
 import os
 import subprocess
 import sys
@@ -14,13 +17,18 @@ import pytest
 from PIL import Image
 from tensorflow.python.framework.config import disable_op_determinism  # has no public name
 
-from trainers import cli
+from rll_tf.data import DATASETS
+from serving import export
+from trainers import cli, embedder
 
-# No test asserts on time, property tests included.
-hypothesis.settings.register_profile("rll", deadline=None, print_blob=True)
+# No test asserts on time, property tests included. `make test-all` names the second.
+hypothesis.settings.register_profile("rll", deadline=None, print_blob=True, max_examples=30)
+hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=200)
 hypothesis.settings.load_profile("rll")
 
 ROOT = Path(__file__).parent.parent
+# They send requests to `rll serve`, which takes seconds to start.
+SERVER_TESTS = {"test_bad_requests.py", "test_conformance.py", "test_load.py", "test_serve.py"}
 TINY = {"input_px": 16, "embedding_dim": 8, "steps": 6, "validate_every_steps": 4, "validation_share": 0.4}
 TINY_SETTINGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
 
@@ -48,6 +56,19 @@ def rll_process(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests stay together, since they share fixtures, and so do all that need the server."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "server" if Path(file).name in SERVER_TESTS else file
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Every test starts from the same seeds, and without the determinism that `rll train` turns on."""
@@ -57,25 +78,59 @@ def _same_start():
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
+def made_once(tmp_path_factory, worker_id):
+    """`made_once(name, make)`: the folder that `make(folder)` fills, once for all workers; only read."""
+    root = tmp_path_factory.getbasetemp()
+    root = (root if worker_id == "master" else root.parent) / "made_once"
+    root.mkdir(exist_ok=True)
+
+    def folder_of(name, make):
+        folder, done = root / name, root / f"{name}.done"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _opened_once():
+    """A worker's commands open the same glyphs and artefacts many times, which takes seconds each time."""
+    opened = DATASETS["glyphs"]
+    DATASETS["glyphs"] = dataclasses.replace(opened, open=functools.cache(opened.open))
+    embedder.Artefact = functools.lru_cache(maxsize=4)(embedder.Artefact)
+
+
+@pytest.fixture(scope="session")
+def pictures(made_once):
     """A folder of six classes of five small pictures."""
-    return write_pictures(tmp_path_factory.mktemp("pictures"))
+    return made_once("pictures", write_pictures)
 
 
 @pytest.fixture(scope="session")
-def run_folder(pictures, tmp_path_factory):
+def run_folder(pictures, made_once):
     """A run of six steps on these pictures."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    rll("train", "convnet", "--data", f"folder:{pictures}", "--out", folder, *TINY_SETTINGS)
-    return folder
+
+    def make(folder):
+        rll("train", "convnet", "--data", f"folder:{pictures}", "--out", folder, *TINY_SETTINGS)
+
+    return made_once("run", make)
+
+
+def export_unchecked(*arguments):
+    """`rll export` without its check in a fresh process, most of its time; `test_export.py` runs that."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export, "check", lambda *_: None)
+        rll("export", *arguments)
 
 
 @pytest.fixture(scope="session")
-def exported(run_folder, tmp_path_factory):
+def exported(run_folder, made_once):
     """The run's artefact."""
-    folder = tmp_path_factory.mktemp("exported")
-    rll("export", run_folder, "--to", folder)
-    return folder
+    return made_once("exported", lambda folder: export_unchecked(run_folder, "--to", folder))
 
 
 @pytest.fixture

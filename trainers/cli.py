@@ -299,11 +299,19 @@ def settings(recipe: str | None) -> None:
 
 
 @rll.command()
-def demo() -> None:
-    """Train on glyphs, compare, export and draw ranked lists, all in runs/demo."""
-    from trainers.demo import demo
+@click.option("--photos", metavar="FOLDER", type=PATH, help="On photographs, a directory for each class.")
+def demo(photos: Path | None) -> None:
+    """Train on glyphs, compare, export and draw ranked lists, all in runs/demo.
 
-    demo()
+    With --photos, train on half of the classes of a folder, from ImageNet's weights, and compare pixels,
+    pretrained features and the trained embedding on the other half; all in runs/demo-photos.
+    """
+    from trainers import demo
+
+    if photos is None:
+        demo.demo()
+    else:
+        demo.demo_photos(photos)
 
 
 if __name__ == "__main__":

@@ -196,13 +196,7 @@ def prepare(
 
 def _base(recipe_name: str, catalogue: Catalogue, assignments: Sequence[str]) -> Settings:
     """The recipe's settings for the pictures to train on, some replaced by the user's."""
-    from rll_tf.training import Settings
-
-    recipe = find_recipe(recipe_name)
-    if recipe.choose is None:
-        return Settings(**recipe.settings).override(assignments)
-    weights = Settings().override(assignments).weights
-    return recipe.choose(catalogue.without_test(), weights).override(assignments)
+    return find_recipe(recipe_name).settings_for(catalogue.without_test(), assignments)
 
 
 def _smallest(base: Settings, catalogue: Catalogue, validate: bool) -> int:

@@ -116,19 +116,18 @@ def _spec(recipe_name: str, recipe: Recipe, data: str | None) -> str:
 
 
 def _settings(recipe: Recipe, catalogue: Catalogue, assignments: Sequence[str]) -> Settings:
-    """The recipe's settings for these pictures, some replaced by the user's."""
-    from rll_tf.training import Settings
-
-    if recipe.choose is None:
-        return Settings(**recipe.settings).override(assignments)
-    settings = recipe.choose(catalogue, Settings().override(assignments).weights)
-    print(
-        f"chosen from {len(catalogue)} pictures of {catalogue.class_count} classes: {settings.backbone} at "
-        f"{settings.input_px} px, {settings.steps} steps of {settings.classes_per_batch} × "
-        f"{settings.images_per_class}, learning_rate {settings.learning_rate:g}, margin {settings.margin:g}, "
-        f"embedding_dim {settings.embedding_dim}; --set replaces any of them"
-    )
-    return settings.override(assignments)
+    """The recipe's settings for these pictures, some replaced by the user's; what it chose is printed."""
+    settings = recipe.settings_for(catalogue, assignments)
+    if recipe.choose is not None:
+        weights = "random weights" if settings.weights is None else f"weights={settings.weights}"
+        print(
+            f"chosen from {len(catalogue)} pictures of {catalogue.class_count} classes: {settings.backbone} "
+            f"from {weights} at {settings.input_px} px, {settings.steps} steps of "
+            f"{settings.classes_per_batch} × {settings.images_per_class}, "
+            f"learning_rate {settings.learning_rate:g}, margin {settings.margin:g}, "
+            f"embedding_dim {settings.embedding_dim}; --set replaces any of them"
+        )
+    return settings
 
 
 def _print_result(run: Any) -> None:
@@ -137,6 +136,8 @@ def _print_result(run: Any) -> None:
 
     result = read_json(run.metrics_file)
     if "validation" in result:
+        if result["best_step"] == 0:
+            print("training made the embedding no better: the best checkpoint is the one it started from")
         print(f"validation classes, best checkpoint (step {result['best_step']}):")
         print(format_table(result["validation"]))
     print(f"run: {run.folder}")

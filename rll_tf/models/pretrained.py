@@ -16,6 +16,7 @@ import numpy as np
 from rll_tf.models.backbone import new_layers
 from rll_tf.models.embedding import BACKBONES
 from rll_tf.models.inception_bn import keras_name, weighted_layers
+from rll_tf.models.proxies import is_similarity
 from rll_tf.models.weights.array_file import read_npz, read_safetensors
 from rll_tf.models.weights.caffe_file import read_caffe
 from rll_tf.models.weights.keras_file import read_keras
@@ -198,6 +199,8 @@ def _is_other_level(tensor: str, model: keras.Model, naming: Naming | None) -> b
     """Whether a tensor belongs to a part of the network that the model, a smaller one, doesn't have."""
     if naming is not None:
         return any(tensor in naming.tensors(*layer).values() for layer in naming.layers)
+    if is_similarity(tensor.partition("/")[0]):
+        return True  # proxies, of the classes of another training
     network = {keras_name(name) for name, _ in weighted_layers()}
     is_inception = any(layer.name in network for layer in model.layers)
     return is_inception and tensor.partition("/")[0].removesuffix("_bn") in network

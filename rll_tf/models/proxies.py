@@ -56,12 +56,17 @@ class ProxySimilarity(keras.layers.Layer):
         return {**super().get_config(), "classes": self.classes}
 
 
+def is_similarity(name: str) -> bool:
+    """Whether an output, or layer, of that name holds similarities to proxies."""
+    return name.endswith(_SUFFIX)
+
+
 def without_proxies(model: keras.Model) -> keras.Model:
     """The model with its embeddings alone as outputs: what is evaluated, exported and served.
 
     A model without proxies is returned as it is.
     """
-    outputs = {name: output for name, output in model.output.items() if not name.endswith(_SUFFIX)}
+    outputs = {name: output for name, output in model.output.items() if not is_similarity(name)}
     return model if len(outputs) == len(model.output) else keras.Model(model.input, outputs, name=model.name)
 
 

@@ -56,7 +56,8 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
         file = imagenet_weights(settings.backbone) if weights == IMAGENET else weights
         lacking = _load_weights(without_proxies(model), settings, file)
         new_layers += [layer for layer in lacking if layer not in new_layers]
-    if settings.freeze_batch_norm:
+    freeze = settings.freeze_batch_norm
+    if freeze if freeze is not None else weights is not None:
         freeze_batch_norm(model)
     rates = dict.fromkeys(new_layers, settings.new_layers_rate)
     outputs = _loss_outputs(settings)

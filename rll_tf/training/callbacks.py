@@ -60,6 +60,8 @@ class StepLog(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """After each epoch of `fit`: validates, logs, keeps the best model, saves the state of training.
 
+    A model is validated before its first step too, so that the best one is never worse than it began.
+
     The state is saved last. After a kill at any point before, the epoch is done again from the state before
     it, with the same outcome.
 
@@ -73,6 +75,13 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, run: Run, log: StepLog, validate: Callable[[keras.Model], Metrics]) -> None:
         super().__init__()
         self.run, self.log, self.validate = run, log, validate
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Validate what training starts from."""
+        if self.log.step == 0 and (validation := self.validate(self.model)):
+            append_line(self.run.epochs_file, {"epoch": 0, "step": 0, "validation": validation})
+            self.model.optimizer.build(self.model.trainable_variables)  # a file lacking its state isn't read
+            self.run.save(without_proxies(self.model), self.run.best_file)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Validate and save."""

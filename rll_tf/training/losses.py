@@ -17,6 +17,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "triplet_hard": {"soft": True},  # no margin to choose
     "proxy_nca": {"scale": 9.0},  # norms of 3 of embeddings and proxies
 }
+# Recipes give Ranked List Loss's learning rate; these learn at this share of it: a sum over the batch, and
+# losses with proxies (glyphs, docs/losses.md).
+RATE_SHARES = {"struct_clust": 0.01, "proxy_nca": 0.125, "proxy_anchor": 0.05}
 # Losses of the cosines to trainable proxies instead of the embeddings.
 PROXY_LOSSES = ("proxy_nca", "proxy_anchor")
 # Ranked List Loss's parameters that are settings themselves.

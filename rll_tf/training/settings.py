@@ -14,7 +14,7 @@ from typing import Any
 
 from rll_tf.data import Augmentation, Catalogue, Preprocessing
 from rll_tf.losses import LOSSES
-from rll_tf.training.losses import loss_parameters, parameter_kinds
+from rll_tf.training.losses import RATE_SHARES, loss_parameters, parameter_kinds
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # What networks take: pixels of 0 to 255 less a mean, divided by a scale.
@@ -77,7 +77,7 @@ class Settings:
         weight_decay: of SGD as in Caffe, part of the gradient
         new_layers_rate: how many times faster the new layers learn, whose outputs are the embeddings
         proxies_rate: how many times faster the proxies of proxy_nca and proxy_anchor learn
-        freeze_batch_norm: keep the statistics, scales and offsets of batch norm as they are
+        freeze_batch_norm: keep batch norm as it is, statistics too; none: where weights are pretrained
         validate_every_steps: validate and save a checkpoint after each so many steps
         test_share: share of all classes never used, left to `rll evaluate`, where the data set has no splits
         validation_share: share of the training classes held out, where the data set has no validation split
@@ -117,8 +117,8 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 0.0
     new_layers_rate: float = 1.0
-    proxies_rate: float = 100.0
-    freeze_batch_norm: bool = False
+    proxies_rate: float = 10.0
+    freeze_batch_norm: bool | None = None
     validate_every_steps: int = 100
     test_share: float = 0.0
     validation_share: float = 0.15
@@ -208,6 +208,8 @@ class Settings:
     def override(self, assignments: Iterable[str]) -> Settings:
         """Replace some settings, each given as `key=value`; lists are separated by commas.
 
+        With another loss comes its own share of the learning rate, unless that is given too.
+
         Raises:
             ValueError: an unknown key, a value of the wrong kind, or one that is out of bounds.
         """
@@ -226,8 +228,11 @@ class Settings:
                 )
             else:
                 changes[key] = _parse(key, text, kinds[key])
-        if changes.get("loss", self.loss) != self.loss:
+        loss = changes.get("loss", self.loss)
+        if loss != self.loss:
             changes["loss_parameters"] = {}  # those of another loss
+            share = RATE_SHARES.get(loss, 1) / RATE_SHARES.get(self.loss, 1)
+            changes.setdefault("learning_rate", self.learning_rate * share)
         return dataclasses.replace(self, **changes)._override_loss(parameters)
 
     def _override_loss(self, parameters: dict[str, str]) -> Settings:

@@ -178,7 +178,7 @@ def _begin(settings: Settings, run: Run, classes: int) -> tuple[keras.Model, int
         print(f"continuing after step {step}")
     else:
         model, step = build(settings, classes), 0
-    run.rewind(step)
+    run.rewind(step if step else -1)  # an unfinished step 0 is validated again
     return model, step
 
 

@@ -84,8 +84,11 @@ def test_batches_hold_the_samplers_pictures_and_their_labels(grey):
 
 @pytest.mark.parametrize(
     "augmentation",
-    [Augmentation(mirror=True), EVERYTHING, Augmentation(mirror=True, scale_and_aspect=True)],
-    ids=["crop", "geometry", "scaled crop"],
+    [
+        pytest.param(Augmentation(mirror=True), id="crop", marks=pytest.mark.slow),  # geometry crops, too
+        pytest.param(EVERYTHING, id="geometry"),
+        pytest.param(Augmentation(mirror=True, scale_and_aspect=True), id="scaled crop"),
+    ],
 )
 def test_a_batch_depends_on_the_seed_and_the_step_alone(noise, tmp_path, augmentation):
     """Not on where pictures are kept, how many threads work, where one begins, or how workers share it."""

@@ -17,6 +17,7 @@ class Batch:
 
 # Only the losses that take others than embeddings [24, 5] of 8 classes.
 BATCHES: dict[str, Batch] = {
+    "struct_clust": Batch(count=12, classes=3),  # it searches, for each class
     "proxy_nca": Batch(columns=True),
     "proxy_anchor": Batch(columns=True),
 }

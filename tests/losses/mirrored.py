@@ -1,8 +1,9 @@
-"""One device against several, on the same global batches: `python mirrored.py REPLICAS LOSS ...`.
+"""One device against several, on the same global batches: `python mirrored.py REPLICAS SETTINGS LOSS ...`.
 
 A process of its own, since logical devices are set before TensorFlow starts and a process can hold one
 strategy with collectives. Prints for each setting the largest differences in the losses of five steps
-of SGD with momentum, in the weights after them, and in the values and gradients of one batch.
+of SGD with momentum, in the weights after them, and in the values and gradients of one batch. SETTINGS are
+`all`, or `some`: without the other variant and one of the labels' types.
 """
 
 import json
@@ -15,6 +16,7 @@ import tensorflow as tf
 from rll_tf import RankedListLoss
 from rll_tf.losses import LOSSES
 from tests.losses.batches import batch_of
+from tests.losses.helpers import uncompiled
 
 STEPS = 5
 FEATURES = 6
@@ -124,8 +126,11 @@ def main():
     )
     one, found = tf.distribute.get_strategy(), {}
     strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(sys.argv[1]))])
-    for setting in ({}, {"variant": "release2019"}, {"global_gallery": False}):
-        alone, together = gradient(one, **setting), gradient(strategy, **setting)
+    is_all = sys.argv[2] == "all"
+    for setting in ({}, {"global_gallery": False}, *[{"variant": "release2019"}] * is_all):
+        with uncompiled():
+            alone = gradient(one, **setting)
+        together = gradient(strategy, **setting)
         names = ["values", "gradient"]
         if not setting:
             alone += train(one, False, **setting)
@@ -133,11 +138,15 @@ def main():
             names += ["losses", "weights"]
         differences = map(largest, together, alone)
         found[" ".join(map(str, setting.values()))] = dict(zip(names, differences, strict=True))
-    for label_type in (np.uint8, str):
-        differences = map(largest, gradient(strategy, label_type), gradient(one))
+    with uncompiled():
+        alone = gradient(one)
+    for label_type in (str, *[np.uint8] * is_all):
+        differences = map(largest, gradient(strategy, label_type), alone)
         found[label_type.__name__] = dict(zip(["values", "gradient"], differences, strict=True))
-    for name in sys.argv[2:]:
-        differences = map(largest, reduced(strategy, name), reduced(one, name))
+    for name in sys.argv[3:]:
+        with uncompiled():
+            alone = reduced(one, name)
+        differences = map(largest, reduced(strategy, name), alone)
         found[name] = dict(zip(["value", "gradient"], differences, strict=True))
     json.dump(found, sys.stdout)
 

@@ -97,8 +97,17 @@ def test_double_precision_is_kept(name):
     np.testing.assert_allclose(value, value_and_gradient(name, labels, outputs)[0], rtol=1e-5)
 
 
-@every_loss
-@pytest.mark.parametrize("jit_compile", [False, True])
+# The other losses are compiled by XLA within any graph.
+NOT_COMPILED = ("struct_clust", "spectral_clust", "proxy_nca", "proxy_anchor")
+
+
+@pytest.mark.parametrize(
+    ("name", "jit_compile"),
+    [
+        *((name, False) for name in LOSSES),
+        *(pytest.param(n, True, marks=() if n in NOT_COMPILED else pytest.mark.slow) for n in LOSSES),
+    ],
+)
 def test_graphs_agree_with_eager(name, jit_compile):
     """Value and gradient, compiled by XLA or not."""
     labels, outputs = batch_of(name)

@@ -22,6 +22,9 @@ ARGUMENTS = {
     "global_gallery": False,
 }
 
+# What XLA compiles is the same as in `test_contract.py` and `test_ranked_list.py`.
+JIT = [False, pytest.param(True, marks=pytest.mark.slow)]
+
 
 def model_of(levels=None, dtype=None):
     """Dense layers of fixed weights, one output or a dict of them."""
@@ -94,7 +97,7 @@ def test_labels_stay_integers_through_fit(base, run_eagerly):
     assert float(RankedListLoss()(labels, embeddings)) == pytest.approx(1.1, rel=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", JIT)
 def test_one_label_an_output(jit_compile):
     """Trap 8: a loss an output, labels keyed as the outputs are, weights applied to the right one."""
     labels, embeddings = batch()
@@ -164,7 +167,7 @@ def test_saved_model_reloads_and_trains_on(tmp_path):
     np.testing.assert_allclose(again(embeddings), model(embeddings), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", JIT)
 def test_a_broken_embedding_shows_in_the_logs(jit_compile):
     """An embedding that is not finite makes the logged loss NaN, which `TerminateOnNaN` stops at."""
     labels, embeddings = batch()

@@ -42,7 +42,7 @@ def test_a_batch_without_positives_is_visible():
     assert float(share.result()) == 0.0
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [pytest.param(False, marks=pytest.mark.slow), True])  # runs log them
 def test_metrics_work_in_compile(jit_compile):
     """`fit` and `evaluate` report all four for each output."""
     labels, embeddings = batch()

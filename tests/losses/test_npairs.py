@@ -73,17 +73,17 @@ def test_n_pair_agrees_with_pytorch_metric_learning(case):
     assert difference(gradient, case["gradient"]) < case.tolerance
 
 
-@hypothesis.settings(max_examples=40, derandomize=True)
+@hypothesis.settings(derandomize=True)
 @hypothesis.given(batches(), st.floats(0.0, 1.0))
 def test_n_pair_agrees_with_the_formula(drawn, l2):
-    """Over 40 batches."""
+    """Over drawn batches."""
     agrees_with_oracle(n_pair_loss, oracles.n_pair, *drawn, l2=l2)
 
 
-@hypothesis.settings(max_examples=20, derandomize=True)
+@hypothesis.settings(derandomize=True)
 @hypothesis.given(batches(copies=False))
 def test_npairs_agree_with_the_formula(drawn):
-    """Both, over 20 batches, rows without labels and ids beyond 2^24 included."""
+    """Both, over drawn batches, rows without labels and ids beyond 2^24 included."""
     labels, embeddings = drawn
     square = embeddings @ embeddings[::-1].T
     agrees_with_oracle(npairs_loss, oracles.npairs, labels + 2**24, square)

@@ -56,7 +56,6 @@ def test_proxy_anchor_equals_the_tools(case, dtype):
     check(case, lambda y, c: proxy_anchor_loss(y, c, alpha=alpha, delta=delta), tolerance, dtype)
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(st.integers(0, 2**31), st.integers(2, 6), st.integers(1, 9))
 def test_equal_the_formulas(seed, classes, count):
     """Term by term."""

@@ -33,7 +33,6 @@ def test_equals_the_authors_code(case):
         assert difference(gradient, 2 * case["gradient"]) < tolerance
 
 
-@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 5))
 def test_equals_the_definition(seed, classes, width):
     """Value and gradient, for any number of classes and dimensions."""

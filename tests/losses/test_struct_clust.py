@@ -79,7 +79,6 @@ def test_equals_contrib(case):
     np.testing.assert_allclose(gradient, case["gradient"], atol=2e-6 * np.abs(case["gradient"]).max())
 
 
-@hypothesis.settings(max_examples=30, deadline=None)
 @hypothesis.given(
     st.integers(0, 2**31), st.integers(1, 5), st.integers(2, 14), st.sampled_from([0.0, 1.0, 8.0])
 )
@@ -117,6 +116,7 @@ def test_edges_are_finite(kind):
         assert not gradient.any()
 
 
+@pytest.mark.slow  # `test_contract.py` compiles it by default
 def test_xla_computes_the_same():
     """A training step may be compiled with it inside."""
     labels, embeddings = np.repeat(np.arange(4), 3), np.random.default_rng(1).normal(size=[12, 4])

@@ -62,10 +62,10 @@ def test_twins_agree_with_addons(case, loss):
     agrees_with_golden(case, loss)
 
 
-@hypothesis.settings(max_examples=40, derandomize=True)
+@hypothesis.settings(derandomize=True)
 @hypothesis.given(batches(), MARGINS, st.sampled_from(METRICS))
 def test_semihard_agrees_with_the_formula(drawn, margin, metric):
-    """Over 40 batches, in two dimensions at least: in one, angles are equal but for rounding."""
+    """Over drawn batches, in two dimensions at least: in one, angles are equal but for rounding."""
     labels, embeddings = drawn
     agrees_with_oracle(
         semihard,
@@ -77,10 +77,10 @@ def test_semihard_agrees_with_the_formula(drawn, margin, metric):
     )
 
 
-@hypothesis.settings(max_examples=40, derandomize=True)
+@hypothesis.settings(derandomize=True)
 @hypothesis.given(batches(), MARGINS, st.booleans(), st.sampled_from(METRICS))
 def test_hard_agrees_with_the_formula(drawn, margin, soft, metric):
-    """Over 40 batches."""
+    """Over drawn batches."""
     agrees_with_oracle(
         hard,
         oracles.triplet_hard,

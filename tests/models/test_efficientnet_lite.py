@@ -196,12 +196,15 @@ def test_logits_equal_those_of_pytorch(network):
 def test_weights_by_name_in_a_training():
     """The settings' `imagenet`: preprocessing and weights belong together, the new layers learn faster."""
     chosen = {"input_px": 32, "levels": ("low",), "embedding_dim": 8, "new_layers_rate": 10.0}
-    settings = Settings(backbone="efficientnet_lite0", weights="imagenet", freeze_batch_norm=True, **chosen)
+    settings = Settings(backbone="efficientnet_lite0", weights="imagenet", **chosen)
     assert settings.preprocessing == Preprocessing(32, 32, (127.0, 127.0, 127.0), 128.0, False)
     model = build(settings)
     kernel = read_torch(imagenet_weights("efficientnet_lite0"))["_conv_stem.weight"]
     np.testing.assert_array_equal(model.get_layer("stem").kernel, kernel.transpose(2, 3, 1, 0))
     assert model.optimizer.multipliers == {"low_embedding": 10.0}
+    norm = model.get_layer("stem_bn")
+    assert not norm.trainable  # the default for pretrained weights
+    assert build(settings.override(["freeze_batch_norm=false"])).get_layer("stem_bn").trainable
     with pytest.raises(ValueError, match="efficientnet_lite origin need pixels=efficientnet_lite; got mean"):
         build(settings.override(["pixels=unit"]))
 

@@ -38,7 +38,7 @@ def test_every_layer_is_the_reference_files(whole):
     [
         ((75, 75, 3), "pytorch", (5, 3), 1056),
         ((76, 75, 3), "caffe", (5, 3), 1024),
-        ((118, 118, 3), "caffe", (7, 4), 1024),
+        pytest.param((118, 118, 3), "caffe", (7, 4), 1024, marks=pytest.mark.slow),
     ],
 )
 def test_any_input_size(shape, layout, sides, channels):
@@ -83,7 +83,7 @@ def pth(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("px", [224, 227])
+@pytest.mark.parametrize("px", [224, pytest.param(227, marks=pytest.mark.slow)])
 def test_pytorch_layout_matches_the_port(px, pth):
     """All three taps, with the port's weights."""
     model = inception_bn((px, px, 3), "pytorch")

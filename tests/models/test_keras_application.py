@@ -22,7 +22,10 @@ def pixels(px):
 @pytest.mark.parametrize(
     ("name", "px", "taps"),
     [
-        ("ResNet50", 64, {"conv3_block4_out": 8, "conv4_block6_out": 4, "conv5_block3_out": 2}),
+        pytest.param(
+            "ResNet50", 64, {"conv3_block4_out": 8, "conv4_block6_out": 4, "conv5_block3_out": 2},
+            marks=pytest.mark.slow,
+        ),
         ("MobileNetV2", 64, {"block_6_expand_relu": 8, "block_13_expand_relu": 4, "out_relu": 2}),
         ("VGG16", 64, {"block4_conv3": 8, "block5_conv3": 4, "block5_pool": 2}),
         # Unpadded convolutions, so that sides don't divide evenly.

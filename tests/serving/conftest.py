@@ -11,6 +11,7 @@ with --file_system_poll_wait_seconds=1 --max_num_load_retries=0.
 """
 
 import random
+import shutil
 import time
 
 import numpy as np
@@ -20,32 +21,42 @@ from rll_tf.data import open_dataset
 from rll_tf.evaluation import concatenate_levels
 from rll_tf.training import Run, embed
 from serving.serve import CONFIG
-from tests.conftest import rll
+from tests.conftest import export_unchecked
 from tests.serving.endpoint import Endpoint, ServeProcess, given_endpoint
 
 
 @pytest.fixture(scope="session")
-def embeddings(run_folder, pictures):
+def embeddings(run_folder, pictures, made_once):
     """Level -> the pictures' embeddings by the run's model, which every artefact must give."""
-    run = Run.open(run_folder)
-    return embed(run.best_model(), open_dataset(f"folder:{pictures}"), run.settings.preprocessing)
+
+    def make(folder):
+        run = Run.open(run_folder)
+        levels = embed(run.best_model(), open_dataset(f"folder:{pictures}"), run.settings.preprocessing)
+        folder.mkdir()
+        np.savez(folder / "levels.npz", **levels)
+
+    with np.load(made_once("embeddings", make) / "levels.npz") as arrays:
+        return dict(arrays)
 
 
 @pytest.fixture(scope="session")
-def artefact_folder(run_folder, pictures, embeddings, tmp_path_factory):
-    """A folder of versions; the one in it has the pictures as its gallery. The server's tests add others."""
-    folder, gallery = tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("gallery") / "gallery.npz"
-    catalogue = open_dataset(f"folder:{pictures}")
-    np.savez(
-        gallery,
-        embeddings=concatenate_levels(embeddings),
-        labels=catalogue.labels,
-        paths=np.array(catalogue.paths),
-        class_names=np.array(catalogue.class_names),
-        level=np.array("concat"),
-    )
-    rll("export", run_folder, "--to", folder, "--gallery", gallery, "--top", 4)
-    return folder
+def artefact_folder(run_folder, pictures, embeddings, made_once):
+    """A folder of versions; the one in it has the pictures as its gallery."""
+
+    def make(folder):
+        gallery = folder.with_suffix(".npz")
+        catalogue = open_dataset(f"folder:{pictures}")
+        np.savez(
+            gallery,
+            embeddings=concatenate_levels(embeddings),
+            labels=catalogue.labels,
+            paths=np.array(catalogue.paths),
+            class_names=np.array(catalogue.class_names),
+            level=np.array("concat"),
+        )
+        export_unchecked(run_folder, "--to", folder, "--gallery", gallery, "--top", 4)
+
+    return made_once("artefacts", make)
 
 
 @pytest.fixture(scope="session")
@@ -56,15 +67,16 @@ def artefact(artefact_folder):
 
 @pytest.fixture(scope="session")
 def served(artefact_folder, tmp_path_factory):
-    """The folder of versions, and the development server as `rll serve` starts it."""
+    """A folder of versions, which tests add to, and the development server as `rll serve` starts it."""
+    folder = shutil.copytree(artefact_folder, tmp_path_factory.mktemp("served") / "versions")
     path = tmp_path_factory.mktemp("path")
     docker = path / "docker"
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
     batching = ("--batching-parameters", CONFIG / "batching.pbtxt")
-    with ServeProcess(artefact_folder, "--port", 0, "--grpc-port", 0, *batching, path=path) as server:
+    with ServeProcess(folder, "--port", 0, "--grpc-port", 0, *batching, path=path) as server:
         assert server.announced, "\n".join(server.lines)
-        yield artefact_folder, server
+        yield folder, server
         # With connections still open: no thread may be torn down within TensorFlow.
         assert server.end() == 0, "\n".join(server.lines)
         assert server.lines[-1] == "rll serve: ended"

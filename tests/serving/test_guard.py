@@ -70,11 +70,18 @@ SIDE = 100_000
 )  # fmt: skip
 def test_a_bad_picture_is_rejected_by_its_index(functions, content, message):
     """What must hold and what was received; the next good request is accepted."""
-    for name in ("serving_default", "low"):
-        index, reason = rejected(functions[name], [GOOD, content])
-        assert index == 1
-        assert reason.startswith(message)
+    index, reason = rejected(functions["low"], [GOOD, content])
+    assert index == 1
+    assert reason.startswith(message)
     assert functions["low"]([GOOD])["embedding"].shape == (1, 8)
+
+
+def test_all_levels_together_reject_as_one_does(functions):
+    """By the same checks."""
+    for content in (b"", huge("png", 16, ">II", (SIDE, SIDE))):
+        assert rejected(functions["serving_default"], [GOOD, content]) == rejected(
+            functions["low"], [GOOD, content]
+        )
 
 
 def test_a_picture_that_is_damaged_within_is_rejected_by_the_decoder(functions):

@@ -1,12 +1,14 @@
 """The commands, as a user meets them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rll_tf.losses import LOSSES
 from tests.conftest import TINY_SETTINGS, rll, rll_process, write_pictures
 from trainers import cli
 
@@ -36,6 +38,13 @@ def test_help_and_version_need_no_tensorflow():
         assert process.returncode == 0
         assert word in process.stdout
         assert process.stderr == ""
+
+
+def test_train_lists_every_loss(capfd):
+    """`rll train --help` names what `--set loss=` takes."""
+    assert cli.run(["train", "--help"]) == 0
+    words = re.findall(r"\w+", capfd.readouterr().out)
+    assert set(LOSSES) <= set(words)
 
 
 def test_datasets_lists_what_there_is(capfd):
@@ -220,8 +229,7 @@ def test_mistakes_of_the_other_commands_are_one_line(capfd, run_folder, exported
     (tmp_path / "text.npz").write_text("no arrays")
     search = ("search", exported, picture, "--gallery")
     assert "a file that rll embed wrote" in error_of(capfd, *search, tmp_path / "text.npz")
-    broken = run_folder.parent / "broken"
-    shutil.copytree(run_folder, broken)
+    broken = shutil.copytree(run_folder, tmp_path / "broken")
     (broken / "config.json").write_text("{")
     assert "is not a JSON file" in error_of(capfd, "evaluate", broken)
 
@@ -266,7 +274,7 @@ def test_settings_that_make_no_model_leave_no_folder(capfd, mistake, pictures, t
 def test_a_loss_that_is_not_finite_stops_training(capfd, pictures, tmp_path):
     """The message says at which step, and what to change."""
     words = ("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run", *TINY_SETTINGS)
-    message = error_of(capfd, *words, "--set", "learning_rate=1e30")
+    message = error_of(capfd, *words, "--set", "levels=low", "--set", "learning_rate=1e30")
     assert "the loss is nan at step" in message
     assert "lower learning_rate" in message
 

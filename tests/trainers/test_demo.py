@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from PIL import Image
 
 from rll_tf.data import DATASETS, open_dataset
 from rll_tf.evaluation import retrieval_metrics
-from tests.conftest import rll
-from trainers import demo
+from tests.conftest import rll, write_pictures
+from trainers import cli, demo
 from trainers.recipes import RECIPES
 
 
@@ -39,3 +40,28 @@ def test_the_demo_compares_exports_and_draws(tmp_path, monkeypatch, capfd):
     assert abs(served["recall@1"] - metrics["trained"]["concat"]["recall@1"]) < 2e-3
     with Image.open(tmp_path / "demo" / "ranked_lists.png") as picture:
         assert min(picture.size) > 1000
+
+
+@pytest.mark.slow
+def test_photographs_are_compared_with_pretrained_features(tmp_path, monkeypatch, capfd):
+    """Half of the classes are tested on; without a folder's pictures nothing is made."""
+    monkeypatch.setattr(demo, "PHOTOS_FOLDER", tmp_path / "demo")
+    monkeypatch.setattr(demo, "train", partial(train_briefly, demo.train))
+    write_pictures(tmp_path / "photos", classes=8, per_class=6)
+    rll("demo", "--photos", tmp_path / "photos")
+    output = capfd.readouterr().out
+    assert "pretrained concat" in output
+    metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert list(metrics) == ["pixels", "pretrained", "trained"]
+    assert list(metrics["trained"]) == list(metrics["pretrained"]) == ["low", "mid", "high", "concat"]
+    config = json.loads((tmp_path / "demo" / "run" / "config.json").read_text())
+    assert [len(config["classes"][split]) for split in ("train", "validation", "test")] == [2, 2, 4]
+    assert (tmp_path / "demo" / "ranked_lists.png").exists()
+    assert cli.run(["demo", "--photos", str(tmp_path / "none")]) != 0
+    assert "none" in capfd.readouterr().err
+
+
+def train_briefly(train, recipe, assignments, **options):
+    """A demo's training, two small steps of it."""
+    small = ("steps=2", "input_px=32", "resize_px=32", "validation_share=0.25")
+    train(recipe, assignments=(*assignments, *small), **options)

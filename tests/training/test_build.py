@@ -32,7 +32,9 @@ def reference(pictures):
     return model.get_weights(), model(pictures)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=pytest.mark.slow), "mixed_float16", "mixed_bfloat16"]
+)
 def test_each_precision_trains_and_agrees(precision, pictures, reference):
     """The same weights' embeddings within 2e-2 in cosine distance; a step is finite, rows of unit norm."""
     weights, wanted = reference
@@ -111,7 +113,7 @@ def test_pretrained_weights_bring_their_pixels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.weights.h5", "a.npz"))]
+    "name", ["a.npz", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.weights.h5", "a.keras"))]
 )
 def test_keras_weights_need_pixels(name, tmp_path):
     """They may have been trained with either mean, so the user must name it."""

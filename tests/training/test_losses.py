@@ -9,6 +9,8 @@ import pytest
 from rll_tf.data import open_dataset
 from rll_tf.losses import LOSSES, TripletHardLoss
 from rll_tf.training import Settings, build, evaluate, train
+from serving.export import describe_signatures
+from tests.conftest import rll
 
 SMALL = Settings(
     levels=("low", "high"), input_px=16, embedding_dim=8, steps=4, validate_every_steps=2,
@@ -39,6 +41,10 @@ def test_a_losss_parameters_come_in_any_order_and_survive_json():
     assert settings.loss_parameters == {"margin": 2.0, "soft": False}
     assert settings.override(["loss.margin=3"]).loss_parameters == {"margin": 3.0, "soft": False}
     assert settings.override(["loss=lifted_struct"]).loss_parameters == {}
+    proxies = settings.override(["loss=proxy_nca"])
+    assert proxies.learning_rate == pytest.approx(settings.learning_rate / 8)
+    assert proxies.override(["loss=triplet_hard"]).learning_rate == pytest.approx(settings.learning_rate)
+    assert proxies.override(["loss=struct_clust", "learning_rate=0.3"]).learning_rate == 0.3
     values = json.loads(json.dumps(settings.__dict__))
     assert Settings.from_dict(values) == settings
     loss = build(settings.override(["input_px=16"])).loss["low"]
@@ -55,6 +61,10 @@ def test_a_run_is_resumed_and_evaluated(tmp_path):
     rows, weights = run.steps_file.read_text().splitlines(), run.last_model().get_weights()
     assert all(np.isfinite(json.loads(row)["loss"]) for row in rows)
     assert set(run.best_model().output) == {"low"}
+    rll("export", run.folder, "--to", tmp_path / "exported")
+    assert set(describe_signatures(tmp_path / "exported" / "1")["serving_default"]["outputs"]) == {
+        "embedding"
+    }
     half = train(settings.override(["steps=2"]), catalogue, tmp_path / "half")
     shutil.copy(half.last_file, run.last_file)
     run.metrics_file.unlink()
@@ -70,7 +80,7 @@ def test_proxies_learn_faster_and_are_resumed(tmp_path):
     start = build(settings, classes=85)
     run = train(settings, open_dataset("glyphs"), tmp_path / "run")
     model = run.last_model()
-    assert model.optimizer.multipliers == {"low_similarity": 100.0, "high_similarity": 100.0}
+    assert model.optimizer.multipliers == {"low_similarity": 10.0, "high_similarity": 10.0}
     before, after = (each.get_layer("low_similarity").proxies.numpy() for each in (start, model))
     assert np.abs(after - before).max() > 1e-3
 
@@ -83,14 +93,8 @@ def test_spectral_clust_needs_a_batch_larger_than_the_embedding():
     build(settings.override(["embedding_dim=11"]))
 
 
-# Where the glyphs recipe's defaults don't suit: an embedding smaller than the batch; a rate for a sum over a
-# batch, not a mean; rates for proxies.
-OWN = {
-    "spectral_clust": ["embedding_dim=64"],
-    "struct_clust": ["learning_rate=0.004"],
-    "proxy_nca": ["learning_rate=0.05", "proxies_rate=10"],
-    "proxy_anchor": ["learning_rate=0.02", "proxies_rate=10"],
-}
+# Where the glyphs recipe doesn't suit: an embedding smaller than the batch.
+OWN = {"spectral_clust": ["embedding_dim=64"]}
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@
 Sections 3.4 and 4.1 of the paper: pictures are resized to 256×256, cropped to 227×227 and mirrored at random;
 a batch has 60 classes of 3 pictures; each of three levels has its own loss, α = 1.2, m = 0.4, T = 10; SGD
 with momentum 0.9 and weight decay 1e-5, ten times faster in the three new dense layers, from ImageNet's
-weights, batch norm in training mode; the rate and the number of steps by data set. No classes are held out of
-the training classes: the last checkpoint counts. The paper gives no schedule: the rate is halved as in the
-release. In-shop is not in the paper, only in a later release whose numbers aren't known here: those of SOP.
+weights; the rate and the number of steps by data set. Batch norm stays in training mode, as in the authors'
+training; `--set freeze_batch_norm=true` freezes it, which is elsewhere the default for pretrained weights.
+No classes are held out of the training classes: the last checkpoint counts. The paper gives no schedule: the
+rate is halved as in the release. In-shop is not in the paper, only in a later release whose numbers aren't
+known here: those of SOP.
 
 NAME_2019 is the authors' release of that year: its loss, and for CUB its other numbers; those for SOP equal
 the paper's, the others aren't known here. NAME_2020 has the loss of the 2020 release and its crops: half to
@@ -42,6 +44,7 @@ PAPER: dict[str, Any] = dict(
     momentum=0.9,
     weight_decay=1e-5,
     new_layers_rate=10.0,
+    freeze_batch_norm=False,
     validate_every_steps=500,
     validation_share=0.0,
 )

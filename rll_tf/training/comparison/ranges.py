@@ -1,8 +1,7 @@
 """What is searched for each loss: the one table of ranges, and the batch that a loss's nature needs.
 
 Every loss has the same number of trials, its learning rate among what they search. The first trial is the
-loss's default; where the recipe's learning rate, chosen for Ranked List Loss, doesn't suit, `first` says
-which share of it does.
+loss's default, with its own share of the recipe's learning rate.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rll_tf.models import find_backbone
-from rll_tf.training.losses import loss_parameters
+from rll_tf.training.losses import RATE_SHARES, loss_parameters
 from rll_tf.training.settings import Settings
 
 
@@ -25,7 +24,7 @@ class Range:
         low: the lowest value.
         high: the highest.
         scale: `"log"` or `"linear"`; `"factor"`: log, and all values are factors of the recipe's own.
-        first: the first trial's value; None: the recipe's or the loss's default.
+        first: the first trial's value.
         choices: all values, where they are not numbers.
     """
 
@@ -37,44 +36,34 @@ class Range:
     choices: tuple[Any, ...] = ()
 
 
-def rate(first: float = 1.0) -> Range:
-    """The learning rate, from 1/300 to 3 times the recipe's."""
-    return Range("learning_rate", 1 / 300, 3, "factor", first)
-
-
-def proxies_rate(first: float = 10.0) -> Range:
-    """How many times faster the proxies learn."""
-    return Range("proxies_rate", 1, 300, "log", first)
-
-
-# The first learning rates of struct_clust (a sum over the batch), proxy_nca and proxy_anchor were measured
-# with the network `convnet` on glyphs: with the recipe's own they fall below the untrained network.
+RATE = Range("learning_rate", 1 / 300, 3, "factor")
+PROXIES_RATE = Range("proxies_rate", 1, 300, "log")
 RANGES: dict[str, tuple[Range, ...]] = {
     "ranked_list": (
-        rate(),
+        RATE,
         Range("alpha", 1.0, 1.6),
         Range("margin", 0.2, 1.0),
         Range("temperature", 0, 20),
     ),
-    "triplet_semihard": (rate(), Range("loss.margin", 0.05, 1.0, "log")),  # of squared distances
+    "triplet_semihard": (RATE, Range("loss.margin", 0.05, 1.0, "log")),  # of squared distances
     "triplet_hard": (
-        rate(),
+        RATE,
         Range("loss.soft", choices=(True, False)),
         Range("loss.margin", 0.05, 1.0, "log"),  # used where soft is false
     ),
-    "lifted_struct": (rate(), Range("loss.margin", 0.3, 2.0)),
-    "n_pair": (rate(),),  # its l2 changes nothing where embeddings have unit norm
-    "struct_clust": (rate(0.01), Range("loss.gamma", 0.1, 10, "log")),
-    "spectral_clust": (rate(),),  # it has no parameter
-    "proxy_nca": (rate(0.125), proxies_rate(), Range("loss.scale", 1, 32, "log")),
+    "lifted_struct": (RATE, Range("loss.margin", 0.3, 2.0)),
+    "n_pair": (RATE,),  # its l2 changes nothing where embeddings have unit norm
+    "struct_clust": (RATE, Range("loss.gamma", 0.1, 10, "log")),
+    "spectral_clust": (RATE,),  # it has no parameter
+    "proxy_nca": (RATE, PROXIES_RATE, Range("loss.scale", 1, 32, "log")),
     "proxy_anchor": (
-        rate(0.05),
-        proxies_rate(),
+        RATE,
+        PROXIES_RATE,
         Range("loss.alpha", 8, 64, "log"),
         Range("loss.delta", 0.0, 0.4),
     ),
     "multi_similarity": (
-        rate(),
+        RATE,
         Range("loss.alpha", 0.5, 10, "log"),
         Range("loss.beta", 10, 100, "log"),
         Range("loss.threshold", 0.1, 1.0),
@@ -90,15 +79,14 @@ def ranges_of(loss: str, settings: Settings) -> tuple[Range, ...]:
     defaults = {f"loss.{key}": value for key, value in loss_parameters(loss).items()}
     ranges = []
     for each in RANGES[loss]:
-        default = getattr(settings, each.key) if each.key not in defaults else defaults[each.key]
-        first = default if each.first is None else each.first
+        first = defaults[each.key] if each.key in defaults else getattr(settings, each.key)
         if each.choices:
             ranges.append(dataclasses.replace(each, first=first))
             continue
-        unit = default if each.scale == "factor" else 1.0
-        if each.first is not None:
-            first *= unit
+        unit = first if each.scale == "factor" else 1.0
         low, high = three_digits(each.low * unit), three_digits(each.high * unit)
+        if each.key == "learning_rate":
+            first *= RATE_SHARES.get(loss, 1)
         scale = "linear" if each.scale == "linear" else "log"
         ranges.append(Range(each.key, low, high, scale, min(max(three_digits(first), low), high)))
     return tuple(ranges)
