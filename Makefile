@@ -30,8 +30,9 @@ $(READY): requirements-dev.txt setup.cfg pyproject.toml
 demo: venv
 	$(BIN)/rll demo
 
+# Optimising what XLA compiles is a good part of the losses' time; test-all runs it as users do.
 test: venv
-	$(PYTEST)
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST)
 
 test-all: $(VENV)/.extras
 	$(PYTEST) -m "slow or not slow" --hypothesis-profile=thorough
