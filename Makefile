@@ -35,8 +35,9 @@ demo-photos: venv
 	@test -n "$(PHOTOS)" || { echo 'make demo-photos PHOTOS=FOLDER: a directory of photographs for each class'; exit 1; }
 	$(BIN)/rll demo --photos "$(PHOTOS)"
 
+# Optimising what XLA compiles is a good part of the losses' time; test-all runs it as users do.
 test: venv
-	$(PYTEST)
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST)
 
 test-all: $(VENV)/.extras
 	$(PYTEST) -m "slow or not slow" --hypothesis-profile=thorough
