@@ -205,7 +205,7 @@ def added_megabytes(name: str, count: int) -> float:
 
 
 def _measure_memory(name: str, count: int) -> float:
-    our_step(name, inputs(60))()  # libraries load and threads start before the first reading
+    our_step(name, inputs(72))()  # libraries load and threads start before the first reading
     full = our_step(name, inputs(count))
     before = peak_bytes()
     full()

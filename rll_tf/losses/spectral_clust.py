@@ -40,8 +40,9 @@ def spectral_clust_loss(labels: Any, embeddings: Any) -> tf.Tensor:
     """
     labels, embeddings = as_batch(labels, embeddings)
     labels, embeddings = gather(labels), gather(embeddings)
+    is_defined = _check_size(embeddings)
     value = _loss(embeddings, labels)
-    return tf.where(_check_size(embeddings), value, tf.constant(np.nan, value.dtype))
+    return tf.where(is_defined, value, tf.constant(np.nan, value.dtype))
 
 
 def _check_size(embeddings: tf.Tensor) -> tf.Tensor:
