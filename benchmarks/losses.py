@@ -51,6 +51,8 @@ ADDONS_PYTHON = Path(".venv-addons/bin/python")
 ADDONS = ("triplet_semihard", "triplet_hard", "lifted_struct", "npairs", "contrastive")
 # Addons' triplet and lifted losses keep several [N², N] arrays.
 ADDONS_BYTES_A_TRIPLE = 16
+# pytorch-metric-learning's lifted loss takes more than 24 GB at 1,024.
+PML_LIFTED_LARGEST = 512
 OURS = (*losses.LOSSES, "npairs", "contrastive")
 PROXIES = ("proxy_nca", "proxy_anchor")
 
@@ -94,7 +96,7 @@ def our_step(name: str, data: dict[str, np.ndarray]) -> Callable[[], object]:
 
 def pml_step(name: str, data: dict[str, np.ndarray]) -> Callable[[], object] | None:
     """The same of pytorch-metric-learning; None where it has no such loss."""
-    if torch is None:
+    if torch is None or (name == "lifted_struct" and len(data["batch_labels"]) > PML_LIFTED_LARGEST):
         return None
     y = torch.from_numpy(data["batch_labels"])
     x = torch.from_numpy(data["batch_inputs"]).requires_grad_()
