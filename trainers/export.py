@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import rll_tf
 from rll_tf.training import CONCAT, Run, Settings
+from rll_tf.training.build import IMAGENET
 from rll_tf.training.commit import source_commit
 from rll_tf.training.files import read_json
 from serving.export import export as write
@@ -105,6 +106,11 @@ def _metadata(run: Run) -> dict[str, Any]:
 def _licence(settings: Settings) -> str:
     if settings.weights is None:
         return "trained from random weights: the licence is its trainer's to choose, within that of the data"
+    if settings.weights == IMAGENET and settings.backbone.startswith("efficientnet_lite"):
+        return (
+            "trained from EfficientNet-Lite's ImageNet weights, which are under the Apache License 2.0, "
+            "and within the licence of the data"
+        )
     return (
         f"trained from the weights in {Path(settings.weights).name}, whose licence is not known here, "
         "and within the licence of the data"

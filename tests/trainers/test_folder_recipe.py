@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rll_tf.data import Catalogue
+from rll_tf.data import Catalogue, open_dataset
+from rll_tf.evaluation import concatenate_levels
+from rll_tf.training import Run, embed
 from tests.conftest import rll
 from tests.models import reference
 from trainers import cli
@@ -138,3 +140,29 @@ def test_it_trains_and_resumes_with_what_it_chose(pictures, tmp_path, capsys):
     assert (settings["backbone"], settings["input_px"], settings["steps"]) == ("convnet", 16, 2)
     rll(*words, "--resume")
     assert (tmp_path / "run" / "config.json").read_text() == config
+
+
+@pytest.mark.slow
+def test_photographs_the_whole_way(tmp_path, capsys):
+    """From ImageNet to search: the artefact sees pictures as training did, and names the weights' licence."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        file = tmp_path / "photographs" / f"class {number // 3}" / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, [120, 100, 3], np.uint8)).resize((200, 240)).save(file)
+    data, run = f"folder:{tmp_path / 'photographs'}", tmp_path / "run"
+    small = [word for key in ("steps=2", "input_px=64", "resize_px=72") for word in ("--set", key)]
+    rll("train", "folder", "--data", data, "--out", run, *small)
+    assert "efficientnet_lite0 from weights=imagenet at 64 px" in capsys.readouterr().out
+    rll("export", run, "--to", tmp_path / "exported")
+    rll("embed", tmp_path / "exported", "--data", data, "--to", tmp_path / "gallery.npz")
+    trained = Run.open(run)
+    levels = embed(trained.best_model(), open_dataset(data), trained.settings.preprocessing)
+    with np.load(tmp_path / "gallery.npz") as gallery:
+        np.testing.assert_allclose(gallery["embeddings"], concatenate_levels(levels), atol=1e-5)
+    metadata = json.loads((tmp_path / "exported" / "1" / "assets.extra" / "rll_tf.json").read_text())
+    assert "Apache License 2.0" in metadata["licence"]
+    query = tmp_path / "photographs" / "class 1" / "4.jpg"
+    capsys.readouterr()
+    rll("search", tmp_path / "exported", "--gallery", tmp_path / "gallery.npz", query)
+    assert str(query) in capsys.readouterr().out

