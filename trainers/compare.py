@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers import console
 from trainers.recipes import find_recipe
 
 if TYPE_CHECKING:
@@ -322,6 +323,8 @@ class _RllTrain:
             }
         self.children: set[subprocess.Popen] = set()
         self.lock, self.stopped = threading.Lock(), False
+        self.tested: tuple[Catalogue, Any] | None = None
+        self.skipped: Any = None
 
     def stop(self) -> None:
         """Kill the trainings under way; each goes on from its last checkpoint another time."""
@@ -343,6 +346,7 @@ class _RllTrain:
             diverged = status != 0 and message.endswith(DIVERGED)
             if status and not diverged:
                 reason = message.removeprefix("rll: ") if message else f"it ended with status {status}"
+                reason = reason.replace(console.HINT, "mend or remove it, then the same command goes on")
                 raise ValueError(f"training {folder} failed: {reason}")
         run.last_file.unlink(missing_ok=True)
         if folder.name.startswith("trial"):
@@ -416,6 +420,8 @@ class _RllTrain:
         """What is tested on, in words."""
         pictures, in_gallery = self._test_pictures()
         of = f"{len(pictures):,} pictures of {pictures.class_count:,} classes"
+        if self.skipped.reasons:
+            of += f" ({len(self.skipped.reasons):,} damaged pictures left out)"
         if self.other is not None:
             return f"{self.other.spec}, {of}"
         if in_gallery is not None:
@@ -438,13 +444,20 @@ class _RllTrain:
         return sum(sum(index >= first for index in group) for group in duplicates(both) if min(group) < first)
 
     def _test_pictures(self) -> tuple[Catalogue, Any]:
+        from rll_tf.data import skip_corrupt
         from trainers.evaluate import query_and_gallery
 
-        if self.other is not None:
-            return self.other.select("test") if "test" in self.other.splits else self.other, None
-        if "test" in self.catalogue.splits:
-            return self.catalogue.select("test"), None
-        return query_and_gallery(self.catalogue)
+        if self.tested is None:
+            # After hours of training a damaged picture doesn't stop the test: it is left out and counted.
+            whole = self.catalogue if self.other is None else self.other
+            if "gallery" in whole.splits:
+                whole, self.skipped = skip_corrupt(whole)
+                self.tested = query_and_gallery(whole)
+            else:
+                pictures = whole.select("test") if "test" in whole.splits else whole
+                pictures, self.skipped = skip_corrupt(pictures)
+                self.tested = pictures, None
+        return self.tested
 
     def lists(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the page needs to show ranked lists: those of each row's first seed, pictures, names."""

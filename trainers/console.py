@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+HINT = "--skip-corrupt leaves such pictures out"
 # Errors whose message says enough.
 EXPECTED = (ValueError, OSError, ImportError)
 
@@ -93,6 +94,8 @@ def _native_messages_held() -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
+    if type(error).__name__ == "CorruptPictureError":  # not imported: that loads TensorFlow
+        return f"{error}; {HINT}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
     return str(error)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from rll_tf.data import Catalogue, Preprocessing, load_pictures, open_dataset
+from rll_tf.data import Catalogue, Preprocessing, load_pictures, open_dataset, skip_corrupt
 from rll_tf.evaluation import (
     concatenate_levels,
     draw_ranked_lists,
@@ -85,14 +85,14 @@ def demo_photos(photos: Path) -> None:
     imagenet_weights("efficientnet_lite0")
     start = time.monotonic()
     data, run_folder = f"folder:{photos}", PHOTOS_FOLDER / "run"
-    unseen = open_dataset(data).set_apart(TEST_SHARE).select("test")
+    unseen, _ = skip_corrupt(open_dataset(data).set_apart(TEST_SHARE).select("test"))
     shutil.rmtree(PHOTOS_FOLDER, ignore_errors=True)
 
     _say(f"Photographs of {photos}; half of the classes are never seen in training.")
     assignments = (f"test_share={TEST_SHARE}", "weights=imagenet")
     words = " ".join(f"--set {assignment}" for assignment in assignments)
-    print(f"$ rll train {PHOTOS_RECIPE} --data {data} {words} --out {run_folder}")
-    train(PHOTOS_RECIPE, data=data, out=run_folder, assignments=assignments)
+    print(f"$ rll train {PHOTOS_RECIPE} --data {data} {words} --out {run_folder} --skip-corrupt")
+    train(PHOTOS_RECIPE, data=data, out=run_folder, assignments=assignments, skip=True)
 
     _say("How often is the nearest other photograph of the same class? On the classes never seen:")
     run = Run.open(run_folder)

@@ -184,7 +184,9 @@ def test_a_truncated_jpeg_is_named(command, capfd, run_folder, exported, tmp_pat
         "evaluate": ("evaluate", run_folder, *data),
         "embed": ("embed", exported, *data, "--to", tmp_path / "x.npz"),
     }[command]
-    assert f"{bad} is not a whole picture" in error_of(capfd, *words)
+    error = error_of(capfd, *words)
+    assert f"{bad} is not a whole picture" in error
+    assert error.endswith("--skip-corrupt leaves such pictures out\n")
 
 
 def test_a_process_of_its_own_says_one_line_too(pictures, tmp_path):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,12 +82,13 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
 
     for path, moved in hidden.items():
         os.replace(moved, path)
+    Path(path).write_bytes(b"damaged")  # one of twenty
     assert compare(folder, out, "--losses", "ranked_list") == 0
     assert len(trainings) == 2
     results = json.loads((out / "results.json").read_text())
     (row,) = results["rows"]
     assert results["data"] == f"folder:{folder}"
-    assert "20 pictures of 5 classes" in results["test"]
+    assert "19 pictures of 5 classes (1 damaged pictures left out)" in results["test"]
     assert (row["loss"], row["trials"], set(row["levels"])) == ("ranked_list", 1, {"high", "concat"})
     assert row["levels"]["high"]["recall@1"].keys() == {"mean", "ci95", "values"}
     assert row["seconds_a_step"] > 0 < row["peak_memory_mib"]
