@@ -11,6 +11,9 @@ from rll_tf.evaluation.checks import check_embeddings, check_labels
 from rll_tf.evaluation.clustering import cluster, clustering_scores
 from rll_tf.evaluation.neighbours import RankedBlock, Search
 
+# The name of all levels' embeddings side by side.
+CONCAT = "concat"
+
 
 def retrieval_metrics(
     embeddings: ArrayLike,
@@ -151,6 +154,40 @@ class _TiedLists:
         # Divided by R last, so that whole numbers are added and a perfect list scores exactly 1.
         both = [np.bincount(block.row, weights=each) for each in (chance * found / (block.rank + 1), chance)]
         return (np.stack(both) / np.maximum(cutoff, 1)).sum(axis=1)
+
+
+def level_metrics(
+    levels: Mapping[str, ArrayLike],
+    labels: ArrayLike | Sequence[str],
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    *,
+    clustering: bool = True,
+    gallery: Mapping[str, ArrayLike] | None = None,
+    gallery_labels: ArrayLike | Sequence[str] | None = None,
+    normalize: bool = False,
+) -> dict[str, dict[str, float]]:
+    """`retrieval_metrics` of each level, and of their concatenation under `"concat"`.
+
+    Levels are name -> [n, d_level], the gallery's the same names -> [g, d_level]; `normalize` is applied to
+    each. The other arguments are those of `retrieval_metrics`.
+    """
+
+    def with_concatenation(levels: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+        levels = {name: unit(level) if normalize else level for name, level in levels.items()}
+        return {**levels, CONCAT: concatenate_levels(levels)}
+
+    searched = {} if gallery is None else with_concatenation(gallery)
+    return {
+        name: retrieval_metrics(
+            level,
+            labels,
+            recall_at,
+            clustering=clustering,
+            gallery=searched.get(name),
+            gallery_labels=gallery_labels,
+        )
+        for name, level in with_concatenation(levels).items()
+    }
 
 
 def concatenate_levels(levels: Mapping[str, ArrayLike]) -> np.ndarray:

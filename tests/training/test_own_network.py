@@ -48,4 +48,4 @@ def test_a_network_without_a_normalising_layer_learns_as_well():
             "recall@1"
         ]
     assert recall[True] > 0.6
-    assert recall[False] == pytest.approx(recall[True], abs=0.02)
+    assert recall[False] >= recall[True] - 0.02
