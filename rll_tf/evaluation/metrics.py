@@ -11,6 +11,9 @@ from rll_tf.evaluation.checks import check_embeddings, check_labels
 from rll_tf.evaluation.clustering import cluster, clustering_scores
 from rll_tf.evaluation.neighbours import RankedBlock, Search
 
+# The name of all levels' embeddings side by side.
+CONCAT = "concat"
+
 
 def retrieval_metrics(
     embeddings: ArrayLike,
@@ -22,6 +25,7 @@ def retrieval_metrics(
     seed: int = 0,
     gallery: ArrayLike | None = None,
     gallery_labels: ArrayLike | Sequence[str] | None = None,
+    normalize: bool = False,
 ) -> dict[str, float]:
     """Every picture a query against all the others; the query is left out by its index.
 
@@ -49,7 +53,7 @@ def retrieval_metrics(
     - With one class every neighbour is right, and all values are 1.
 
     Args:
-        embeddings: [n, d] real numbers, compared as they are, by Euclidean distance.
+        embeddings: [n, d] real numbers, compared by Euclidean distance, as they are unless `normalize`.
         labels: [n] integers or strings.
         recall_at: the Ks.
         clustering: False leaves out `nmi` and `pairwise_f1`; k-means takes long with thousands of classes.
@@ -57,6 +61,9 @@ def retrieval_metrics(
         seed: of k-means, which alone is random.
         gallery: [g, d], what is searched, or None for the pictures themselves.
         gallery_labels: [g], of the gallery.
+        normalize: divide each embedding by its Euclidean norm first (a row of zeros stays), as
+            `rll_tf.RankedListLoss` does with the same argument, whose default is True. A network without a
+            normalising layer should be compared as it was trained.
 
     Returns:
         The metrics by name, Python floats from 0 to 1.
@@ -69,6 +76,8 @@ def retrieval_metrics(
     Check" (2020), section 3.2; expectation over ties as in McSherry and Najork, "Computing Information
     Retrieval Performance Measures Efficiently in the Presence of Tied Scores" (2008).
     """
+    if normalize:
+        embeddings, gallery = unit(embeddings), None if gallery is None else unit(gallery)
     search = Search(embeddings, gallery)
     if gallery is None:
         everything = search.queries
@@ -147,6 +156,40 @@ class _TiedLists:
         return (np.stack(both) / np.maximum(cutoff, 1)).sum(axis=1)
 
 
+def level_metrics(
+    levels: Mapping[str, ArrayLike],
+    labels: ArrayLike | Sequence[str],
+    recall_at: Sequence[int] = (1, 2, 4, 8),
+    *,
+    clustering: bool = True,
+    gallery: Mapping[str, ArrayLike] | None = None,
+    gallery_labels: ArrayLike | Sequence[str] | None = None,
+    normalize: bool = False,
+) -> dict[str, dict[str, float]]:
+    """`retrieval_metrics` of each level, and of their concatenation under `"concat"`.
+
+    Levels are name -> [n, d_level], the gallery's the same names -> [g, d_level]; `normalize` is applied to
+    each. The other arguments are those of `retrieval_metrics`.
+    """
+
+    def with_concatenation(levels: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+        levels = {name: unit(level) if normalize else level for name, level in levels.items()}
+        return {**levels, CONCAT: concatenate_levels(levels)}
+
+    searched = {} if gallery is None else with_concatenation(gallery)
+    return {
+        name: retrieval_metrics(
+            level,
+            labels,
+            recall_at,
+            clustering=clustering,
+            gallery=searched.get(name),
+            gallery_labels=gallery_labels,
+        )
+        for name, level in with_concatenation(levels).items()
+    }
+
+
 def concatenate_levels(levels: Mapping[str, ArrayLike]) -> np.ndarray:
     """The levels' embeddings side by side, each row divided by its L2 norm (a row of zeros stays).
 
@@ -165,6 +208,12 @@ def concatenate_levels(levels: Mapping[str, ArrayLike]) -> np.ndarray:
     if len({len(part) for part in parts}) > 1:
         counts = ", ".join(f"{name} {len(part)}" for name, part in zip(levels, parts, strict=True))
         raise ValueError(f"every level must have as many rows: got {counts}")
-    whole = np.concatenate(parts, axis=1).astype(np.float32)
-    norms = np.linalg.norm(whole, axis=1, keepdims=True)
-    return whole / np.where(norms > 0, norms, 1.0)
+    return unit(np.concatenate(parts, axis=1).astype(np.float32))
+
+
+def unit(embeddings: ArrayLike) -> np.ndarray:
+    """Each row of [n, d] divided by its Euclidean norm, in float32 at least; a row of zeros stays."""
+    rows = check_embeddings(embeddings)
+    rows = rows.astype(np.result_type(rows, np.float32), copy=False)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.losses.inputs import labels_from_keras
+from rll_tf.losses.degenerate import check_pairs
+from rll_tf.losses.inputs import as_batch, labels_from_keras
+from rll_tf.losses.pairwise import unit
 
 
 class BatchLoss(keras.losses.Loss):
@@ -16,17 +19,30 @@ class BatchLoss(keras.losses.Loss):
 
     `call` returns one value a query, [N], or a scalar for the whole batch, which then goes through Keras's
     own weighting, reduction and scaling for distribution. The attributes named in `parameters` make the
-    configuration.
+    configuration, with `normalize` where a loss has it.
+
+    A loss of the pairs in a batch warns once where a batch has none, unless XLA compiles it or there are
+    several replicas.
     """
 
     parameters: tuple[str, ...] = ()
+    needs_pairs = False  # positive and negative ones, of labels [N] and embeddings [N, D]
+    normalize: bool | None = None  # whether embeddings are made unit vectors first; None: no such argument
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._has_warned = False
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
         """The reduced loss of labels [N] or [N, 1] and what `call` takes besides."""
         outputs = tf.convert_to_tensor(y_pred)
         if self.dtype == "float64":
             outputs = tf.cast(outputs, tf.float64)
-        values = self.call(labels_from_keras(y_true), outputs)
+        labels = labels_from_keras(y_true)
+        if self.needs_pairs:
+            labels, outputs = as_batch(labels, outputs)
+            check_pairs(labels, self._warn)
+        values = self.call(labels, unit(outputs) if self.normalize else outputs)
         if sample_weight is not None and values.shape.rank == 0:
             raise ValueError(
                 f"{type(self).__name__} takes no sample_weight: it is one number for the whole batch"
@@ -39,13 +55,19 @@ class BatchLoss(keras.losses.Loss):
         reduced = _Values(name=self.name, reduction=self.reduction, dtype=self.dtype)
         return reduced(values, values, sample_weight=sample_weight)
 
+    def _warn(self, message: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"{type(self).__name__}: {message}", stacklevel=2)
+
     def arguments(self) -> dict[str, Any]:
         """The parameters and their values."""
         return {name: getattr(self, name) for name in self.parameters}
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal loss."""
-        return {**super().get_config(), "dtype": self.dtype, **self.arguments()}
+        normalize = {} if self.normalize is None else {"normalize": self.normalize}
+        return {**super().get_config(), "dtype": self.dtype, **self.arguments(), **normalize}
 
 
 class _Values(keras.losses.Loss):

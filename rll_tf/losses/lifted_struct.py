@@ -71,6 +71,7 @@ class LiftedStructLoss(BatchLoss):
     """
 
     parameters = ("margin",)
+    needs_pairs = True
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rll_tf.losses.gallery import Gallery, gallery_of
 from rll_tf.losses.inputs import as_batch, labels_from_keras
-from rll_tf.losses.pairwise import for_all_queries, row_sums
+from rll_tf.losses.pairwise import for_all_queries, row_sums, unit
 from rll_tf.losses.ranked_list import Parameters, mine
 
 
@@ -24,7 +24,8 @@ def mined_counts(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """How many non-trivial positives |P*_i| and negatives |N*_i| each query has: two [N] float32.
 
-    Labels [N], embeddings [N, D] and parameters are those of `ranked_list_loss`.
+    Labels [N], embeddings [N, D] and parameters are those of `ranked_list_loss`, which compares embeddings as
+    they are.
     """
     parameters = Parameters(alpha, margin, variant=variant)
     gallery = gallery_of(*as_batch(labels, tf.stop_gradient(embeddings)), global_gallery)
@@ -37,7 +38,7 @@ def _count(rows: tf.Tensor, gallery: Gallery, p: Parameters) -> tuple[tf.Tensor,
 
 
 class _Mined(keras.metrics.Mean):
-    """The mean over queries of |P*_i| or |N*_i|, or of whether there is any; arguments as for the loss."""
+    """The mean over queries of |P*_i| or |N*_i|, or of whether there is any; arguments as for the class."""
 
     default_name: str
     of_positives: bool
@@ -50,6 +51,7 @@ class _Mined(keras.metrics.Mean):
         *,
         variant: str = "paper",
         global_gallery: bool = True,
+        normalize: bool = True,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -58,17 +60,20 @@ class _Mined(keras.metrics.Mean):
         self.arguments: dict[str, Any] = dict(
             alpha=alpha, margin=margin, variant=variant, global_gallery=global_gallery
         )
+        self.normalize = normalize
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count what the batch of labels [N] and embeddings [N, D] mines."""
-        positives, negatives = mined_counts(labels_from_keras(y_true), y_pred, **self.arguments)
+        labels, embeddings = as_batch(labels_from_keras(y_true), y_pred)
+        embeddings = unit(embeddings) if self.normalize else embeddings
+        positives, negatives = mined_counts(labels, embeddings, **self.arguments)
         counts = positives if self.of_positives else negatives
         values = tf.cast(counts > 0.0, tf.float32) if self.as_share else counts
         super().update_state(values, sample_weight=sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal metric."""
-        return {**super().get_config(), **self.arguments}
+        return {**super().get_config(), **self.arguments, "normalize": self.normalize}
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
@@ -100,6 +105,6 @@ class NegativeCount(_Mined):
 
 
 def mining_metrics(alpha: float = 1.2, margin: float = 0.4, **arguments: Any) -> list[keras.metrics.Metric]:
-    """The four metrics of what a loss with these parameters mines, for `model.compile(metrics=...)`."""
+    """The four metrics of what a `RankedListLoss` with these parameters mines, for `compile(metrics=...)`."""
     kinds = (PositiveShare, NegativeShare, PositiveCount, NegativeCount)
     return [kind(alpha, margin, **arguments) for kind in kinds]

@@ -85,6 +85,7 @@ class MultiSimilarityLoss(BatchLoss):
     """
 
     parameters = ("alpha", "beta", "threshold", "epsilon")
+    needs_pairs = True
 
     def __init__(
         self,

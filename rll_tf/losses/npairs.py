@@ -141,6 +141,7 @@ class NPairLoss(BatchLoss):
     """
 
     parameters = ("l2",)
+    needs_pairs = True
 
     def __init__(
         self,

@@ -48,8 +48,13 @@ def distances_within(embeddings: tf.Tensor, squared: bool = False) -> tf.Tensor:
 
 def cosines_within(embeddings: tf.Tensor) -> tf.Tensor:
     """Cosines of all pairs of [N, D]: [N, N]; those of a zero vector are 0."""
+    return products_within(unit(embeddings))
+
+
+def unit(embeddings: tf.Tensor) -> tf.Tensor:
+    """Each row of [N, D] divided by its Euclidean norm; a row of zeros stays."""
     squares = tf.reduce_sum(tf.square(embeddings), axis=1, keepdims=True)
-    return products_within(embeddings * tf.math.rsqrt(tf.where(squares > 0.0, squares, 1.0)))
+    return embeddings * tf.math.rsqrt(tf.where(squares > 0.0, squares, 1.0))
 
 
 @tf.custom_gradient

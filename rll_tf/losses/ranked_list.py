@@ -114,7 +114,8 @@ def ranked_list_loss(
 
     Args:
         labels: [N] or [N, 1] integers of any width, or strings; never cast to floating point.
-        embeddings: [N, D] floating point; half precision is raised to float32 first.
+        embeddings: [N, D] floating point; half precision is raised to float32 first. They are compared as
+            they are: the paper's bounds are meant for unit norm, which `RankedListLoss` gives them.
         alpha: the distance that negatives are pushed beyond.
         margin: m; positives are pulled within alpha - m. With m = alpha every positive is mined.
         temperature: T >= 0; 0 weights all mined negatives alike, 10^4 leaves the hardest.
@@ -214,15 +215,30 @@ def _gradient(upstream: tf.Tensor, directions: tf.Tensor, queries: tf.Tensor):  
 class RankedListLoss(BatchLoss):
     """`ranked_list_loss`, whose docstring gives the formula, for `model.compile(loss=...)`.
 
+    Embeddings are divided by their Euclidean norms first, as in the paper (section 3): `alpha` and `margin`
+    are distances between unit vectors, which lie at most 2 apart. A network need not end in a normalising
+    layer; to one that does it makes no difference. The gradient passes through the division, and is 0 along
+    an embedding's own direction. Who compares embeddings afterwards should normalise them too, as
+    `rll_tf.evaluation.retrieval_metrics(..., normalize=True)` does. A row of zeros stays as it is.
+
+    A batch in which no class occurs twice, or with a single class, warns once.
+
     Strings as labels come to `fit` in a `tf.data.Dataset`; under a strategy of several replicas `fit` takes
     integers only, as Keras averages its first batch, and the batches of replicas should be equally long.
     `dtype="float64"` computes distances and the loss in it, whatever the embeddings' dtype is.
+
+    Args:
+        alpha, margin, temperature, variant, positive_temperature, balance, block_size, global_gallery: as for
+            `ranked_list_loss`.
+        normalize: False compares embeddings as they are.
+        reduction, name, dtype: as for every Keras loss.
 
     Raises:
         ValueError: the loss is not defined for these parameters.
     """
 
     parameters = (*(field.name for field in dataclasses.fields(Parameters)), "global_gallery")
+    needs_pairs = True
 
     def __init__(
         self,
@@ -235,6 +251,7 @@ class RankedListLoss(BatchLoss):
         balance: float = 0.5,
         block_size: int | None = None,
         global_gallery: bool = True,
+        normalize: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "ranked_list_loss",
         dtype: Any = None,
@@ -243,7 +260,7 @@ class RankedListLoss(BatchLoss):
         checked = Parameters(alpha, margin, temperature, variant, positive_temperature, balance, block_size)
         for field in dataclasses.fields(checked):
             setattr(self, field.name, getattr(checked, field.name))
-        self.global_gallery = global_gallery
+        self.global_gallery, self.normalize = global_gallery, normalize
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """One value a query, [N]."""

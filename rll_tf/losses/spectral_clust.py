@@ -111,6 +111,8 @@ class SpectralClustLoss(BatchLoss):
         dtype: "float64" computes the loss in it, whatever the embeddings' dtype is.
     """
 
+    needs_pairs = True
+
     def __init__(
         self,
         *,

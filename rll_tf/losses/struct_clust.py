@@ -32,7 +32,8 @@ def struct_clust_loss(labels: Any, embeddings: Any, *, gamma: float = 1.0) -> tf
     and of the whole clustering's NMI. Among equals the first wins. NMI is I / sqrt(H(y) H(g)), the geometric
     one. The gradient is that of F and F~ through the chosen distances, the choice being constant.
 
-    The value is a sum over the batch and grows with it; the authors normalise embeddings.
+    The value is a sum over the batch and grows with it. Embeddings are compared as they are; the authors
+    normalise them, as `StructClustLoss` does.
 
     Args:
         labels: [N] or [N, 1] integers of any width, or strings.
@@ -180,22 +181,25 @@ class StructClustLoss(BatchLoss):
 
     Args:
         gamma: as for `struct_clust_loss`.
+        normalize: divide embeddings by their Euclidean norms first, as the authors do.
         reduction, name: as for every Keras loss.
         dtype: "float64" computes the loss in it, whatever the embeddings' dtype is.
     """
 
     parameters = ("gamma",)
+    needs_pairs = True
 
     def __init__(
         self,
         gamma: float = 1.0,
         *,
+        normalize: bool = True,
         reduction: str | None = "sum_over_batch_size",
         name: str = "struct_clust_loss",
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.gamma = gamma
+        self.gamma, self.normalize = gamma, normalize
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """The loss of the batch, a scalar."""

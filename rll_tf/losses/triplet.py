@@ -173,6 +173,7 @@ class _TripletLoss(BatchLoss):
     """What both classes share: a metric that is a function goes through the configuration by its name."""
 
     distance_metric: Metric
+    needs_pairs = True
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal loss."""
@@ -196,6 +197,7 @@ class TripletSemiHardLoss(_TripletLoss):
 
     Args:
         margin, distance_metric: as for `triplet_semihard_loss`.
+        normalize: divide embeddings by their Euclidean norms first, as FaceNet does and Addons does not.
         name, reduction, dtype: as for every Keras loss; the values reduced are one an anchor.
     """
 
@@ -207,11 +209,12 @@ class TripletSemiHardLoss(_TripletLoss):
         distance_metric: Metric = "L2",
         name: str | None = None,
         *,
+        normalize: bool = False,
         reduction: str | None = "sum_over_batch_size",
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.margin, self.distance_metric = margin, distance_metric
+        self.margin, self.distance_metric, self.normalize = margin, distance_metric, normalize
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """One value an anchor, [N]."""

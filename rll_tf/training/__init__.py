@@ -1,7 +1,8 @@
 """How does a model learn?"""
 
+from rll_tf.evaluation import CONCAT
 from rll_tf.training.build import build
-from rll_tf.training.embed import CONCAT, embed, evaluate, evaluate_embeddings
+from rll_tf.training.embed import embed, evaluate, evaluate_embeddings
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.run import Run
 from rll_tf.training.settings import Settings

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
+from rll_tf.evaluation import CONCAT
 from rll_tf.models import without_proxies
-from rll_tf.training.embed import CONCAT
 from rll_tf.training.files import append_line
 from rll_tf.training.optimizers import update_count
 from rll_tf.training.run import Run

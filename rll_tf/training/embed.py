@@ -10,11 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from rll_tf.data import Catalogue, PictureCache, Preprocessing, evaluation_batches, name_corrupt
-from rll_tf.evaluation import concatenate_levels, retrieval_metrics
+from rll_tf.evaluation import level_metrics
 from rll_tf.models import without_proxies
-
-# The name of all levels' embeddings side by side.
-CONCAT = "concat"
 
 
 def embed(
@@ -81,15 +78,13 @@ def evaluate_embeddings(
             picture is a query against all the others.
         recall_at: the Ks of Recall@K.
     """
-    queries = slice(None) if in_gallery is None else ~in_gallery
-
-    def metrics(values: np.ndarray) -> dict[str, float]:
-        gallery = {}
-        if in_gallery is not None:
-            gallery = {"gallery": values[in_gallery], "gallery_labels": labels[in_gallery]}
-        return retrieval_metrics(
-            values[queries], labels[queries], recall_at, clustering=clustering, **gallery
-        )
-
-    levels = {**embeddings, CONCAT: concatenate_levels(embeddings)}
-    return {level: metrics(values) for level, values in levels.items()}
+    if in_gallery is None:
+        return level_metrics(embeddings, labels, recall_at, clustering=clustering)
+    return level_metrics(
+        {level: values[~in_gallery] for level, values in embeddings.items()},
+        labels[~in_gallery],
+        recall_at,
+        clustering=clustering,
+        gallery={level: values[in_gallery] for level, values in embeddings.items()},
+        gallery_labels=labels[in_gallery],
+    )

@@ -1,5 +1,6 @@
 """Retrieval metrics against a double loop that follows the definitions, and corner cases."""
 
+import functools
 import itertools
 import math
 import statistics
@@ -126,6 +127,25 @@ def test_keys_types_and_bounds():
     assert list(got) == [*(f"recall@{k}" for k in KS), "map@r", "r_precision", "nmi", "pairwise_f1"]
     assert all(type(value) is float and 0 <= value <= 1 for value in got.values())
     assert got == retrieval_metrics(*pictures(2, 70, 6))
+
+
+def test_normalising_compares_directions():
+    """Whatever the norms are, those of a gallery too; a row of zeros stays."""
+    embeddings, labels = pictures(2, 40, 6)
+    embeddings = embeddings.astype(np.float64)
+    embeddings[3] = 0
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    units = embeddings / np.where(norms > 0, norms, 1)
+    scaled = np.geomspace(0.01, 100, 40)[:, None] * embeddings
+    score = functools.partial(retrieval_metrics, clustering=False)
+    expected = score(units, labels)
+    assert score(scaled, labels, normalize=True) == pytest.approx(expected)
+    assert score(scaled, labels)["recall@1"] != expected["recall@1"]
+    split = functools.partial(score, labels=labels[:20], gallery_labels=labels[20:])
+    expected = split(units[:20], gallery=units[20:])
+    found = split(scaled[:20], gallery=scaled[20:], normalize=True)
+    assert found == pytest.approx(expected)
+    assert score((embeddings * 9).astype(int), labels, normalize=True)["recall@1"] > 0
 
 
 def test_well_separated_classes_score_one():

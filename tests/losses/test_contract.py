@@ -10,12 +10,12 @@ from tests.losses.batches import BATCHES, batch_of
 from tests.losses.helpers import uncompiled
 
 CHANGED = {
-    "ranked_list": {"alpha": 1.3, "variant": "release2019"},
-    "triplet_semihard": {"margin": 0.7, "distance_metric": "angular"},
-    "triplet_hard": {"margin": 0.7, "soft": True, "distance_metric": "squared-L2"},
+    "ranked_list": {"alpha": 1.3, "variant": "release2019", "normalize": False},
+    "triplet_semihard": {"margin": 0.7, "distance_metric": "squared-L2", "normalize": True},
+    "triplet_hard": {"margin": 0.7, "soft": True, "distance_metric": "angular"},
     "lifted_struct": {"margin": 0.7},
     "n_pair": {"l2": 0.5},
-    "struct_clust": {"gamma": 3.0},
+    "struct_clust": {"gamma": 3.0, "normalize": False},
     "proxy_nca": {"scale": 3.0, "positive_in_denominator": True},
     "proxy_anchor": {"alpha": 16.0, "delta": 0.2},
     "multi_similarity": {"alpha": 1.0, "beta": 30.0, "threshold": 0.7, "epsilon": 0.2},
@@ -184,6 +184,7 @@ def test_saved_model_reloads_and_trains_on(name, tmp_path):
     np.testing.assert_allclose(again(features), model(features), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*(no class occurs twice|a single class)")
 @every_loss
 @pytest.mark.parametrize(
     "kind", ["no positives", "one class", "one class more", "copies", "collapsed", "zeros"]
@@ -206,6 +207,20 @@ def test_odd_batches_are_finite(name, kind):
     value, gradient = value_and_gradient(name, labels, outputs)
     assert np.isfinite(value)
     assert np.all(np.isfinite(gradient))
+
+
+@every_loss
+def test_normalising_makes_the_norms_count_nothing(name):
+    """Of the losses that can; of the others those of cosines do it anyway."""
+    labels, outputs = batch_of(name)
+    if LOSSES[name]().normalize is None:
+        pytest.skip("it has no such argument")
+    norms = np.linspace(0.5, 2, len(labels), dtype=np.float32)[:, None]
+    units = outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
+    expected, _ = value_and_gradient(name, labels, units, normalize=False)
+    found, gradient = value_and_gradient(name, labels, norms * outputs, normalize=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(gradient * outputs, axis=1), 0.0, atol=1e-6)
 
 
 @every_loss

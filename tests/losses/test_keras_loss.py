@@ -1,6 +1,7 @@
 """The contract of a Keras loss, and what Keras does to labels on the way."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ ARGUMENTS = {
     "balance": 0.3,
     "block_size": 16,
     "global_gallery": False,
+    "normalize": False,
 }
 
 # What XLA compiles is the same as in `test_contract.py` and `test_ranked_list.py`.
@@ -65,8 +67,64 @@ def test_defaults_are_the_papers():
 def test_arguments_reach_the_function():
     """The class computes what the function computes with the same arguments."""
     labels, embeddings = batch()
-    expected = ranked_list_loss(labels, embeddings, **ARGUMENTS)
+    arguments = {name: value for name, value in ARGUMENTS.items() if name != "normalize"}
+    expected = ranked_list_loss(labels, embeddings, **arguments)
     np.testing.assert_array_equal(RankedListLoss(**ARGUMENTS, reduction=None)(labels, embeddings), expected)
+
+
+def unit(embeddings):
+    """Each row over its norm."""
+    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+
+def gradient_of(loss, labels, embeddings):
+    """By the embeddings."""
+    embeddings = tf.constant(embeddings)
+    with tf.GradientTape() as tape:
+        tape.watch(embeddings)
+        value = loss(labels, embeddings)
+    return tape.gradient(value, embeddings).numpy()
+
+
+def test_embeddings_are_normalised():
+    """By default, whatever their norms; a row of zeros stays."""
+    labels, embeddings = batch()
+    expected = RankedListLoss(normalize=False)(labels, unit(embeddings))
+    for scale in (0.1, 1.0, np.geomspace(1e-3, 1e3, 40, dtype=np.float32)[:, None]):
+        np.testing.assert_allclose(RankedListLoss()(labels, scale * embeddings), expected, rtol=1e-5)
+    embeddings[3] = 0.0
+    others = np.copy(embeddings)
+    others[np.arange(40) != 3] = unit(embeddings[np.arange(40) != 3])
+    expected = RankedListLoss(normalize=False)(labels, others)
+    np.testing.assert_allclose(RankedListLoss()(labels, embeddings), expected, rtol=1e-5)
+    assert np.all(np.isfinite(gradient_of(RankedListLoss(), labels, embeddings)))
+
+
+def test_unit_embeddings_lose_the_part_along_themselves():
+    """Of the gradient; a normalising layer loses it anyway, so the weights before it see no difference."""
+    labels, embeddings = batch()
+    plain, found = (
+        gradient_of(RankedListLoss(normalize=each), labels, unit(embeddings)) for each in (False, True)
+    )
+    along = np.sum(plain * unit(embeddings), axis=1, keepdims=True) * unit(embeddings)
+    np.testing.assert_allclose(found, plain - along, atol=1e-6 * np.abs(plain).max())
+
+
+def test_the_gradient_through_the_norm_is_the_slope():
+    """A query's own: the others are constants, and with T = 0 the weights are."""
+    labels, embeddings = batch()
+    embeddings = embeddings.astype(np.float64)
+    loss = RankedListLoss(temperature=0.0, reduction=None, dtype="float64")
+    gradient = gradient_of(
+        RankedListLoss(temperature=0.0, reduction="sum", dtype="float64"), labels, embeddings
+    )
+    direction = np.random.default_rng(3).normal(size=embeddings.shape[1])
+    for query in (0, 7, 20):
+        moved = [embeddings.copy(), embeddings.copy()]
+        moved[0][query] += 1e-6 * direction
+        moved[1][query] -= 1e-6 * direction
+        above, below = (loss(labels, each).numpy()[query] for each in moved)
+        np.testing.assert_allclose(gradient[query] @ direction, (above - below) / 2e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", None])
@@ -74,7 +132,7 @@ def test_arguments_reach_the_function():
 def test_reductions_and_weights_are_those_of_keras(reduction, weighted):
     """Every reduction, with and without sample weights, is what Keras makes of the same values."""
     labels, embeddings = batch()
-    values = ranked_list_loss(labels, embeddings)
+    values = ranked_list_loss(labels, unit(embeddings))
     weights = np.linspace(0, 2, 40, dtype=np.float32) if weighted else None
     found = RankedListLoss(reduction=reduction)(labels, embeddings, sample_weight=weights)
     # |v - 0| of one column is v itself.
@@ -83,6 +141,7 @@ def test_reductions_and_weights_are_those_of_keras(reduction, weighted):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*no class occurs twice")
 @pytest.mark.parametrize("base", [2**24, 2**53])
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_labels_stay_integers_through_fit(base, run_eagerly):
@@ -91,10 +150,11 @@ def test_labels_stay_integers_through_fit(base, run_eagerly):
     labels = np.array([base, base + 1], np.int64)
     inputs = keras.Input([2])
     model = keras.Model(inputs, keras.layers.Identity()(inputs))
-    model.compile("sgd", loss=RankedListLoss(), run_eagerly=run_eagerly, jit_compile=False)
+    loss = RankedListLoss(normalize=False)
+    model.compile("sgd", loss=loss, run_eagerly=run_eagerly, jit_compile=False)
     assert model.evaluate(embeddings, labels, verbose=0) == pytest.approx(1.1, rel=1e-6)
     assert model.evaluate(embeddings, labels[:, None], verbose=0) == pytest.approx(1.1, rel=1e-6)
-    assert float(RankedListLoss()(labels, embeddings)) == pytest.approx(1.1, rel=1e-6)
+    assert float(loss(labels, embeddings)) == pytest.approx(1.1, rel=1e-6)
 
 
 @pytest.mark.parametrize("jit_compile", JIT)
@@ -186,6 +246,43 @@ def test_string_labels_through_keras():
     numbers = tf.data.Dataset.from_tensor_slices((embeddings, labels)).batch(40)
     assert model.evaluate(names, verbose=0) == model.evaluate(numbers, verbose=0)
     model.fit(names, verbose=0, shuffle=False)
+
+
+ODD_BATCHES = {
+    "no class occurs twice": np.arange(40),
+    "holds a single class": np.zeros(40, int),
+}
+
+
+@pytest.mark.parametrize("message", ODD_BATCHES)
+@pytest.mark.parametrize("way", ["call", "eager fit", "fit", "strings"])
+def test_a_batch_without_pairs_warns_once(message, way):
+    """Trap 32: with what is wrong and what to change, whichever way Keras calls the loss."""
+    labels, embeddings = ODD_BATCHES[message], batch()[1]
+    loss, model = RankedListLoss(), model_of()
+    model.compile("sgd", loss=loss, jit_compile=False, run_eagerly=way == "eager fit")
+    given = labels.astype(str) if way == "strings" else labels
+    data = tf.data.Dataset.from_tensor_slices((embeddings, given)).batch(40)
+
+    def two_batches():
+        if way == "call":
+            return [loss(labels, embeddings) for _ in range(2)]
+        return model.fit(data, epochs=2, verbose=0, shuffle=False)
+
+    with pytest.warns(UserWarning, match=f"RankedListLoss: .*{message}.*several pictures") as caught:
+        two_batches()
+    assert len(caught) == 1
+
+
+def test_other_batches_do_not_warn():
+    """Nor any that XLA compiles, which can't call Python."""
+    labels, embeddings = batch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tf.function(RankedListLoss())(tf.constant(labels), embeddings)
+        compiled = tf.function(RankedListLoss(), jit_compile=True)
+        for odd in ODD_BATCHES.values():
+            assert np.isfinite(compiled(tf.constant(odd), embeddings))
 
 
 def test_wrong_parameters_are_refused_at_once():

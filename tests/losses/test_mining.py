@@ -23,7 +23,7 @@ def test_counts_are_those_of_the_oracle(variant):
 def test_metrics_are_means_over_queries():
     """Shares and mean counts over two batches, weighted by their sizes."""
     labels, embeddings = batch()
-    metrics = mining_metrics(1.1, 0.8)
+    metrics = mining_metrics(1.1, 0.8, normalize=False)
     counts = []
     for part in (slice(0, 10), slice(10, 40)):
         counts.append(oracle(labels[part], embeddings[part], alpha=1.1, margin=0.8)[2])
@@ -58,7 +58,8 @@ def test_metrics_work_in_compile(jit_compile):
     found = model.evaluate(
         embeddings, {"low": labels, "high": labels}, verbose=0, batch_size=40, return_dict=True
     )
-    counts = oracle(labels, embeddings)[2]
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)  # as for the loss
+    counts = oracle(labels, unit)[2]
     for level in ("low", "high"):
         np.testing.assert_allclose(found[f"{level}_positive_share"], np.mean(counts[:, 0] > 0), rtol=1e-6)
         np.testing.assert_allclose(found[f"{level}_negative_count"], np.mean(counts[:, 1]), rtol=1e-6)
@@ -67,7 +68,8 @@ def test_metrics_work_in_compile(jit_compile):
 @pytest.mark.parametrize("index", range(4))
 def test_metrics_survive_their_configuration(index):
     """A metric is made again from its configuration."""
-    metric = mining_metrics(1.4, 0.2, variant="release2020", global_gallery=False)[index]
+    metric = mining_metrics(1.4, 0.2, variant="release2020", global_gallery=False, normalize=False)[index]
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert type(again) is type(metric)
     assert again.get_config() == metric.get_config()
+    assert again.get_config()["normalize"] is False

@@ -131,4 +131,4 @@ def test_mistakes_have_clear_messages():
     with pytest.raises(ValueError, match="gamma must not be negative: got -1"):
         struct_clust_loss([0], np.zeros([1, 2], np.float32), gamma=-1)
     with pytest.raises(ValueError, match="StructClustLoss takes no sample_weight"):
-        StructClustLoss()(np.array([0]), np.zeros([1, 2], np.float32), sample_weight=np.ones([1]))
+        StructClustLoss()(np.array([0, 0, 1]), np.zeros([3, 2], np.float32), sample_weight=np.ones([3]))

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from rll_tf.evaluation import CONCAT
 from rll_tf.evaluation.report import Album, templates, write_page
 from rll_tf.evaluation.selection import RankedLists
 from rll_tf.evaluation.tables import percent
@@ -25,7 +26,6 @@ from rll_tf.training.comparison.results import (
     standing,
     untrained_rows,
 )
-from rll_tf.training.embed import CONCAT
 
 Rows = Sequence[Mapping[str, Any]]
 # A small chart, in the units of its drawing.

@@ -1,0 +1,27 @@
+"""Your own network, pictures in arrays and `fit`, which stops once unseen letters are found no better."""
+
+import keras
+import tensorflow as tf
+
+import rll_tf
+from rll_tf.evaluation import RetrievalMetrics
+
+letters = rll_tf.data.open_dataset("glyphs")  # or any arrays: pictures [n, 32, 32, 1] uint8, labels [n]
+train, unseen = letters.select("train"), letters.select("validation")
+pixels, labels = tf.constant(train.pixels), tf.constant(train.labels)
+
+sampler = rll_tf.data.class_balanced_batches(train.labels, classes_per_batch=40, images_per_class=3, seed=0)
+rows = tf.data.Dataset.from_generator(lambda: iter(sampler), output_signature=tf.TensorSpec([120], tf.int64))
+batches = rows.map(lambda row: (tf.gather(pixels, row), tf.gather(labels, row))).prefetch(2)
+
+scale = keras.layers.Rescaling(1 / 127.5, offset=-1)
+network = keras.applications.MobileNet(weights=None, include_top=False, alpha=0.5, input_shape=(32, 32, 1))
+network = keras.Model(network.input, network.get_layer("conv_pw_5_relu").output)  # enough for small pictures
+layers = [scale, network, keras.layers.Flatten(), keras.layers.Dense(64)]
+model = keras.Sequential([keras.Input([32, 32, 1]), *layers])
+model.compile(keras.optimizers.SGD(0.4, momentum=0.9), loss=rll_tf.RankedListLoss(margin=0.8))
+
+watch = RetrievalMetrics(unseen.pixels, unseen.labels)
+stop = keras.callbacks.EarlyStopping("val_recall@1", mode="max", patience=4, restore_best_weights=True)
+model.fit(batches, epochs=30, steps_per_epoch=50, shuffle=False, callbacks=[watch, stop], verbose=2)
+print(f"Recall@1 on letters never seen: {watch.compute()['concat']['recall@1']:.3f}")
