@@ -28,9 +28,9 @@ def test_convnet_gives_four_named_taps():
     ("backbone", "eagerly"),
     [
         ("convnet", False),
-        ("inception_bn", True),
         ("efficientnet_lite0", True),
-        # Tracing a graph of all its layers takes most of the time.
+        # Its many layers take most of the time; test_inception_bn.py has what is its own.
+        pytest.param("inception_bn", True, marks=pytest.mark.slow),
         pytest.param("inception_bn", False, marks=pytest.mark.slow),
     ],
 )
