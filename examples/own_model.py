@@ -11,7 +11,7 @@ train, unseen = letters.select("train"), letters.select("validation")
 pixels, labels = tf.constant(train.pixels), tf.constant(train.labels)
 
 sampler = rll_tf.data.class_balanced_batches(train.labels, classes_per_batch=40, images_per_class=3, seed=0)
-rows = tf.data.Dataset.from_generator(lambda: iter(sampler), output_signature=tf.TensorSpec([120], tf.int64))
+rows = tf.data.Dataset.from_tensor_slices([sampler[step] for step in range(30 * 50)])
 batches = rows.map(lambda row: (tf.gather(pixels, row), tf.gather(labels, row))).prefetch(2)
 
 scale = keras.layers.Rescaling(1 / 127.5, offset=-1)
