@@ -96,7 +96,8 @@ def run(
         rows_for, data, test, recipe, seeds, trials, assignments, validate=validate
     )
     rows = comparison.rows
-    _begin(out, _protocol(comparison, catalogue, other, recipe))
+    protocol = _protocol(comparison, catalogue, other, recipe)
+    _begin(out, protocol)
     trainer = _RllTrain(comparison, catalogue, other, recipe, out, jobs)
     print(f"{len(rows)} rows, {comparison.runs} training runs in {out}; killed, the same command goes on")
     try:
@@ -110,7 +111,7 @@ def run(
         "rows": summarise(records),
         "seeds": seeds,
         "trials": trials,
-        "protocol": _protocol(comparison, catalogue, other, recipe),
+        "protocol": protocol,
         "shared_pictures": trainer.shared_pictures(),
         "command": " ".join(["rll", *sys.argv[1:]]),
         "jobs": jobs,
@@ -175,7 +176,7 @@ def prepare(
     elif not catalogue.splits:
         share = given.test_share or TEST_SHARE
         catalogue = catalogue.set_apart(share)
-    base = _base(recipe_name, catalogue, assignments)
+    base = find_recipe(recipe_name).settings_for(catalogue.without_test(), assignments)
     changes: dict[str, Any] = {"test_share": share}
     classes = catalogue.without_test().class_count
     if validate and "validation" not in catalogue.splits and not base.validation_folds:
@@ -193,11 +194,6 @@ def prepare(
     for row in rows:
         comparison.settings(row, {}, 0, 1)  # raises what is wrong with a row
     return catalogue, other, comparison
-
-
-def _base(recipe_name: str, catalogue: Catalogue, assignments: Sequence[str]) -> Settings:
-    """The recipe's settings for the pictures to train on, some replaced by the user's."""
-    return find_recipe(recipe_name).settings_for(catalogue.without_test(), assignments)
 
 
 def _smallest(base: Settings, catalogue: Catalogue, validate: bool) -> int:

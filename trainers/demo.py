@@ -23,6 +23,7 @@ from rll_tf.training import CONCAT, Run, Settings, build, evaluate, evaluate_emb
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.files import write_json
 from serving.guard import Limits
+from trainers.compare import TEST_SHARE
 from trainers.embed import embed
 from trainers.export import export
 from trainers.train import train
@@ -30,8 +31,6 @@ from trainers.train import train
 FOLDER, PHOTOS_FOLDER = Path("runs", "demo"), Path("runs", "demo-photos")  # made anew each time
 RECIPE, PHOTOS_RECIPE = "glyphs", "folder"
 QUERIES, NEIGHBOURS = 8, 10
-# Of a folder's classes, half are never seen in training, as in the paper's protocol.
-TEST_SHARE = 0.5
 RAW_PIXELS = Preprocessing(32, 32)
 SHOWN = Preprocessing(128, 128)
 

@@ -113,11 +113,11 @@ def settings_for(catalogue: Catalogue, given: Mapping[str, Any]) -> Settings:
     counts = np.unique(pictures.labels, return_counts=True)[1]
     has_colour, side = _look(pictures)
     are_photographs = has_colour and side >= PHOTOGRAPH_PX
-    backbone, layout = given.get("backbone", IMAGENET.settings["backbone"]), None
+    layout = None
     if "weights" in given or not are_photographs:
         weights = given.get("weights")
     else:
-        weights = _imagenet_if_installed(backbone)
+        weights = _imagenet_if_installed(given.get("backbone", IMAGENET.settings["backbone"]))
     if weights == "imagenet":
         plan = IMAGENET
     elif weights is not None:
