@@ -497,7 +497,7 @@ class _RllTrain:
 
 def _as_assignments(settings: Settings) -> Iterator[str]:
     """Every setting as `--set` takes it."""
-    from trainers.list_settings import as_text
+    from rll_tf.training.settings import as_text
 
     for name, value in dataclasses.asdict(settings).items():
         if name == "loss_parameters":

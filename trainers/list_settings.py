@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from trainers.console import print_table
 from trainers.recipes import find_recipe
@@ -19,7 +18,7 @@ def list_settings(recipe_name: str | None) -> None:
     from rll_tf.losses import LOSSES
     from rll_tf.training import Settings
     from rll_tf.training.losses import loss_parameters
-    from rll_tf.training.settings import describe_settings
+    from rll_tf.training.settings import as_text, describe_settings
 
     settings = Settings() if recipe is None else Settings(**recipe.settings)
     explanations = describe_settings()
@@ -33,14 +32,3 @@ def list_settings(recipe_name: str | None) -> None:
     if recipe is not None and recipe.choose is not None:
         print(f"these are defaults: {recipe_name} chooses from the pictures, and rll train prints what")
     print("rll train RECIPE --set SETTING=VALUE replaces any")
-
-
-def as_text(value: Any) -> str:
-    """A setting's value as `--set` takes it."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ",".join(f"{key}={as_text(each)}" for key, each in value.items()) or "none"
-    return str(value)

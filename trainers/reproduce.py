@@ -261,8 +261,8 @@ def _printed(row: TableRow, plan: Plan) -> str:
 
 def _print_settings(plan: Plan) -> None:
     """The paper's settings and the 2019 release's, side by side, where they differ from the defaults."""
+    from rll_tf.training.settings import as_text
     from trainers.console import print_table
-    from trainers.list_settings import as_text
     from trainers.paper_tables import BY_NAME
     from trainers.recipes import RECIPES
 

@@ -259,6 +259,17 @@ def _suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {' or '.join(nearest)}?" if nearest else otherwise
 
 
+def as_text(value: Any) -> str:
+    """A setting's value as `--set` takes it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={as_text(each)}" for key, each in value.items()) or "none"
+    return str(value)
+
+
 def _parse(key: str, text: str, kind: Any) -> Any:
     """Turn a command line's `text` into a value of type `kind`."""
     if isinstance(kind, types.UnionType):

@@ -13,7 +13,6 @@ from rll_tf.evaluation import CONCAT
 from rll_tf.evaluation.report import Album, templates, write_page
 from rll_tf.evaluation.selection import RankedLists
 from rll_tf.evaluation.tables import percent
-from rll_tf.training.comparison.ranges import as_text
 from rll_tf.training.comparison.results import (
     format_parameters,
     headings,
@@ -26,6 +25,7 @@ from rll_tf.training.comparison.results import (
     standing,
     untrained_rows,
 )
+from rll_tf.training.settings import as_text
 
 Rows = Sequence[Mapping[str, Any]]
 # A small chart, in the units of its drawing.

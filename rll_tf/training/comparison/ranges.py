@@ -12,7 +12,7 @@ from typing import Any
 
 from rll_tf.models import find_backbone
 from rll_tf.training.losses import RATE_SHARES, loss_parameters
-from rll_tf.training.settings import Settings
+from rll_tf.training.settings import Settings, as_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +114,6 @@ def settings_of(
     settings = dataclasses.replace(base, levels=levels).override([f"loss={loss}"])
     settings = dataclasses.replace(settings, **_batch(loss, base, classes))
     return settings.override(f"{key}={as_text(value)}" for key, value in values.items())
-
-
-def as_text(value: Any) -> str:
-    """A number or a truth value as `--set` takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _batch(loss: str, base: Settings, classes: int) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from scipy import stats
 
 from rll_tf.evaluation import CONCAT
 from rll_tf.evaluation.tables import SHORT_NAMES, percent
-from rll_tf.training.comparison.ranges import as_text
 from rll_tf.training.comparison.rows import Row
+from rll_tf.training.settings import as_text
 
 Records = Sequence[Mapping[str, Any]]
 METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "nmi")
