@@ -19,7 +19,7 @@ from rll_tf.data import open_dataset
 from rll_tf.training import Run
 from tests.conftest import ROOT, write_pictures
 from trainers import cli
-from trainers.compare import _outcome, _RllTrain
+from trainers.compare_trainer import RllTrain, outcome_of
 from trainers.paper_tables import CARS, CUB, SOP, TABLES
 
 SMALL = [
@@ -49,7 +49,7 @@ def trainings(monkeypatch):
             status = cli.run(words)
         return status, error.getvalue().strip()
 
-    monkeypatch.setattr(_RllTrain, "_process", process)
+    monkeypatch.setattr(RllTrain, "_process", process)
     return begun
 
 
@@ -73,9 +73,12 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     for path, moved in hidden.items():
         os.rename(path, moved)
         os.symlink("nowhere", path)  # reading raises
+    damaged = catalogue.without_test().paths[0]
+    Path(damaged).write_bytes(b"damaged")
     out = tmp_path / "out"
     assert compare(folder, out, "--losses", "ranked_list") == 1
-    message = capsys.readouterr().err
+    printed, message = capsys.readouterr()
+    assert f"1 damaged pictures are left out of training, such as {damaged}" in printed
     assert next(iter(hidden)) in message
     assert message.count("\n") == 1
     assert len(list(out.glob("runs/*/*/outcome.json"))) == len(trainings) == 2
@@ -101,7 +104,8 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     # The same, had the run been trained on the test classes too.
     config_file = out / "runs" / "ranked_list-high" / "seed-1" / "run" / "config.json"
     config = json.loads(config_file.read_text())
-    config["classes"]["train"] += config["classes"]["test"]
+    tested = catalogue.select("test")
+    config["classes"]["train"] += [tested.class_names[label] for label in set(tested.labels)]
     config_file.write_text(json.dumps(config))
     assert compare(folder, out, "--losses", "ranked_list", "--no-pictures") == 0
     assert "<img" not in (out / "index.html").read_text()
@@ -144,9 +148,9 @@ def test_the_rows_of_a_table_on_other_pictures(folder, run_folder, monkeypatch, 
     def train(self, settings, job):
         alphas.append(settings.alpha)
         shutil.copytree(run_folder, job / "run")
-        return _outcome(Run(job / "run"), 1.0, False)
+        return outcome_of(Run(job / "run"), 1.0, False)
 
-    monkeypatch.setattr(_RllTrain, "train", train)
+    monkeypatch.setattr(RllTrain, "train", train)
     out = tmp_path / "out"
     words = ["reproduce", "table3", "--data", f"folder:{folder}", "--recipe", "convnet", *SMALL]
     assert cli.run([*words, "--dry-run"]) == 0
