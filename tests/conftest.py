@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import functools
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,9 @@ from trainers import cli, embedder
 hypothesis.settings.register_profile("rll", deadline=None, print_blob=True, max_examples=30)
 hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=200)
 hypothesis.settings.load_profile("rll")
+
+# A shell's background job ignores Control-C, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 # They send requests to `rll serve`, which takes seconds to start.
