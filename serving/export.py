@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2  # has no public name
 
 from rll_tf.data import Preprocessing
+from serving.any_model import as_embedding_model
 from serving.check import check
 from serving.guard import Limits
 from serving.publish import drafting, make_base, publish
@@ -30,13 +31,13 @@ def export(
     model: keras.Model,
     preprocessing: Preprocessing,
     to: Path,
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
     *,
     limits: Limits | None = None,
     gallery: PackedGallery | None = None,
     gallery_level: str | None = None,
 ) -> Path:
-    """Write `to/<version>/`, a SavedModel that takes picture files' bytes, and check it.
+    """Write `to/<version>/`, a SavedModel of any Keras model that takes picture files' bytes, and check it.
 
     Its signatures are those of `serving.signatures.signatures`: `serving_default`, one of each level's name,
     `pixels`, and `search` where a gallery is given. Decoding, resizing and normalisation are inside the
@@ -48,7 +49,8 @@ def export(
     that a server watching `to` never sees half a model or a wrong one.
 
     Args:
-        model: from [B, h, w, 3] to `{level: [B, d]}`.
+        model: from [B, input_px, input_px, 3 or 1] to an embedding [B, d], or to several in a list or a
+            dictionary, see `as_embedding_model`; they are brought to unit norm.
         preprocessing: what the model was trained with.
         to: the folder of versions, made if need be. It and the version are readable by all.
         metadata: kept with the artefact, in `assets.extra/rll_tf.json`, beside `levels`, `preprocessing`,
@@ -63,7 +65,9 @@ def export(
     Raises:
         RuntimeError: the artefact does not load in a fresh process, or its outputs differ from the model's.
         OSError: the folder can't be written.
+        ValueError: the model gives no embeddings, or does not take pictures of that size.
     """
+    model = as_embedding_model(model, preprocessing)
     limits = Limits() if limits is None else limits
     make_base(to)
     with drafting(to) as draft:
@@ -72,7 +76,7 @@ def export(
         check(model, preprocessing, limits, draft, gallery, gallery_level)
         described = describe_signatures(draft)
         information = {
-            **metadata,
+            **(metadata or {}),
             "levels": {level: int(output.shape[-1]) for level, output in model.output.items()},
             "preprocessing": dataclasses.asdict(preprocessing),
             "limits": dataclasses.asdict(limits),

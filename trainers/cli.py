@@ -146,8 +146,16 @@ def reproduce(table: str, **options: Any) -> None:
 
 
 @rll.command()
-@click.argument("run", type=PATH)
+@click.argument("model", metavar="RUN|MODEL.keras", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="Folder of versions.")
+@click.option(
+    "--preprocessing",
+    "pixels",
+    type=click.Choice(["raw", "0-1", "tf", "torch", "caffe"]),
+    help="How MODEL.keras takes pixels: raw is 0 to 255, tf is -1 to 1, torch and caffe as Keras's modes.",
+)
+@click.option("--input-px", metavar="N", type=POSITIVE, help="The side of its pictures [as it says].")
+@click.option("--resize-px", metavar="N", type=POSITIVE, help="Resize to this, then crop [--input-px].")
 @click.option(
     "--gallery",
     "gallery_file",
@@ -169,12 +177,15 @@ def reproduce(table: str, **options: Any) -> None:
 @click.option(
     "--max-batch", metavar="N", default=256, type=POSITIVE, help="Reject requests of more pictures."
 )
-def export(run: Path, to: Path, max_pixels: int, max_batch: int, **options: Any) -> None:
-    """Export a RUN's best checkpoint for TensorFlow Serving, as DIR/<version>/."""
+def export(model: Path, to: Path, max_pixels: int, max_batch: int, **options: Any) -> None:
+    """Export a RUN's best checkpoint, or any Keras model, for TensorFlow Serving, as DIR/<version>/.
+
+    A model may have one embedding [B, d] as its output, or several; they are brought to unit norm.
+    """
     from serving.guard import Limits
     from trainers.export import export
 
-    export(run, to, Limits(max_pixels, max_batch), **options)
+    export(model, to, Limits(max_pixels, max_batch), **options)
 
 
 @rll.command()

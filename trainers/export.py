@@ -1,4 +1,4 @@
-"""`rll export`: a run's best checkpoint, with or without a gallery, for TensorFlow Serving."""
+"""`rll export`: a run's best checkpoint, or any Keras model, for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import keras
 import tensorflow as tf
 
 import rll_tf
+from rll_tf.data import Preprocessing
 from rll_tf.training import CONCAT, Run, Settings
 from rll_tf.training.build import IMAGENET
 from rll_tf.training.commit import source_commit
 from rll_tf.training.files import read_json
+from rll_tf.training.run import LOAD_ERRORS
+from serving.any_model import PIXEL_RANGES, as_embedding_model, input_side
 from serving.export import export as write
 from serving.gallery import open_gallery
 from serving.guard import Limits
@@ -23,33 +26,44 @@ from serving.search import PackedGallery
 
 
 def export(
-    folder: Path,
+    source: Path,
     to: Path,
     limits: Limits,
     *,
+    pixels: str | None = None,
+    input_px: int | None = None,
+    resize_px: int | None = None,
     gallery_file: Path | None = None,
     top: int = 10,
     precision: str = "float32",
 ) -> None:
-    """Export a run's best checkpoint as `to/<version>/`, and print what a gallery's precision costs.
+    """Export a run's best checkpoint, or a file of a model, as `to/<version>/`.
 
     The arguments are those of `rll export --help`.
 
     Raises:
         ClickException: the artefact failed its check.
-        FileNotFoundError: there is no such run or gallery.
-        ValueError: the gallery does not fit the model.
+        FileNotFoundError: there is no such run, model or gallery.
+        ValueError: the model can't be loaded or gives no embeddings, or the gallery does not fit it.
     """
-    run = Run.open(folder)
-    model = run.best_model()
-    metadata = _metadata(run)
+    if source.suffix == ".keras":
+        model, preprocessing = _open_model(source, pixels, input_px, resize_px)
+        metadata: dict[str, Any] = {"model": source.name, "exported_by": _versions()}
+    else:
+        if (pixels, input_px, resize_px) != (None, None, None):
+            raise ValueError(
+                "--preprocessing, --input-px and --resize-px are for .keras files; a run has its own"
+            )
+        run = Run.open(source)
+        model, preprocessing = run.best_model(), run.settings.preprocessing
+        metadata = _metadata(run)
     gallery, level = None, CONCAT
     if gallery_file is not None:
         gallery, level, metadata["gallery"] = _pack(gallery_file, model, top, precision)
     try:
         version = write(
             model,
-            run.settings.preprocessing,
+            preprocessing,
             to,
             metadata,
             limits=limits,
@@ -59,6 +73,29 @@ def export(
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise click.ClickException(str(error)) from error
     print(f"exported: {version}")
+
+
+def _open_model(
+    file: Path, pixels: str | None, input_px: int | None, resize_px: int | None
+) -> tuple[keras.Model, Preprocessing]:
+    """Any Keras model as one of embeddings, and its preprocessing."""
+    if pixels is None:
+        raise ValueError(
+            f"{file} does not tell how it takes pixels: give --preprocessing {'|'.join(PIXEL_RANGES)}"
+        )
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        model = keras.models.load_model(file, compile=False)
+    except LOAD_ERRORS as error:
+        raise ValueError(
+            f"{file} can't be loaded: {error}; with layers of your own, call serving.export.export in Python"
+        ) from error
+    side = input_px or input_side(model)
+    if side is None:
+        raise ValueError(f"{file} takes pictures of any size: give --input-px")
+    preprocessing = Preprocessing(side, resize_px or side, **PIXEL_RANGES[pixels])
+    return as_embedding_model(model, preprocessing), preprocessing
 
 
 def _pack(
@@ -94,12 +131,16 @@ def _metadata(run: Run) -> dict[str, Any]:
         "commit": config.get("commit"),
         "metrics": read_json(run.metrics_file) if run.metrics_file.is_file() else None,
         "licence": _licence(run.settings),
-        "exported_by": {
-            "rll_tf": rll_tf.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "commit": source_commit(),
-        },
+        "exported_by": _versions(),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    return {
+        "rll_tf": rll_tf.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "commit": source_commit(),
     }
 
 

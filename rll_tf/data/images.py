@@ -28,14 +28,14 @@ class Preprocessing:
         resize_px: side to which a whole picture is resized first (aspect ratio not kept, section 3.4 of the
             paper); the network sees a crop of it. At least `input_px`.
         mean: subtracted from each channel, in units of 0 to 255, in the network's channel order.
-        scale: what the difference is divided by.
+        scale: what the difference is divided by; one number, or one a channel.
         bgr: whether the network takes its channels in Caffe's order, blue first.
     """
 
     input_px: int
     resize_px: int
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    scale: float = 127.5
+    scale: float | tuple[float, float, float] = 127.5
     bgr: bool = False
 
     def __post_init__(self) -> None:
@@ -101,7 +101,9 @@ class Preprocessing:
             values = tf.reverse(tf.reshape(values, [-1, 3 * shape[-2]]), [1])
         mean = tf.tile(tf.constant(self.mean, tf.float32), shape[-2:-1])
         values = tf.reshape(values, [-1, 3 * shape[-2]]) - mean
-        if self.scale != 1:
+        if isinstance(self.scale, tuple):
+            values /= tf.tile(tf.constant(self.scale, tf.float32), shape[-2:-1])
+        elif self.scale != 1:
             values /= self.scale
         return tf.ensure_shape(tf.reshape(values, shape), images.shape)
 
@@ -112,7 +114,8 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The inverse of `dataclasses.asdict`, also after a trip through JSON."""
-        return cls(**{**values, "mean": tuple(values["mean"])})
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
 
 
 def _to_uint8(values: tf.Tensor) -> tf.Tensor:

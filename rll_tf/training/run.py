@@ -19,7 +19,7 @@ from rll_tf.training.settings import Settings
 # What `config.json` holds at least.
 _CONFIG = {"data", "settings", "fingerprint", "classes"}
 # What Keras, zipfile and h5py raise for a damaged checkpoint.
-_LOAD_ERRORS = (
+LOAD_ERRORS = (
     zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, UserWarning, ValueError, zlib.error,
 )  # fmt: skip
 
@@ -149,5 +149,5 @@ class Run:
                 # Keras only warns where it leaves an optimizer's state out.
                 warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
                 return keras.models.load_model(file)
-        except _LOAD_ERRORS as error:
+        except LOAD_ERRORS as error:
             raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
