@@ -1,18 +1,13 @@
 """Your own network, pictures in arrays and `fit`, which stops once unseen letters are found no better."""
 
 import keras
-import tensorflow as tf
 
 import rll_tf
 from rll_tf.evaluation import RetrievalMetrics
 
 letters = rll_tf.data.open_dataset("glyphs")  # or any arrays: pictures [n, 32, 32, 1] uint8, labels [n]
 train, unseen = letters.select("train"), letters.select("validation")
-pixels, labels = tf.constant(train.pixels), tf.constant(train.labels)
-
-sampler = rll_tf.data.class_balanced_batches(train.labels, classes_per_batch=40, images_per_class=3, seed=0)
-rows = tf.data.Dataset.from_tensor_slices([sampler[step] for step in range(30 * 50)])
-batches = rows.map(lambda row: (tf.gather(pixels, row), tf.gather(labels, row))).prefetch(2)
+batches = rll_tf.data.class_balanced_dataset(train.pixels, train.labels, 40, 3)
 
 scale = keras.layers.Rescaling(1 / 127.5, offset=-1)
 network = keras.applications.MobileNet(weights=None, include_top=False, alpha=0.5, input_shape=(32, 32, 1))

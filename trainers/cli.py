@@ -39,8 +39,8 @@ def run(arguments: list[str]) -> int:
 def rll() -> None:
     """Ranked List Loss: train, evaluate, export and serve an embedding of pictures.
 
-    SPEC names a data set: glyphs, digits, folder:PATH, cub200[:PATH], cars196[:PATH], sop[:PATH],
-    inshop[:PATH] or tfds:NAME; see rll datasets. Set RLL_DEBUG=1 to see where an error arose and
+    SPEC names a data set: glyphs, digits, folder:PATH, csv:FILE, cub200[:PATH], cars196[:PATH],
+    sop[:PATH], inshop[:PATH] or tfds:NAME; see rll datasets. Set RLL_DEBUG=1 to see where an error arose and
     TensorFlow's own messages.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, tfds
+from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, table, tfds
 from rll_tf.data.cache import PictureCache
 from rll_tf.data.catalogue import Catalogue, printable
 from rll_tf.data.image_header import header_pixels
@@ -19,7 +19,12 @@ from rll_tf.data.integrity import (
     skip_corrupt,
 )
 from rll_tf.data.paths import dataset_path
-from rll_tf.data.pipeline import evaluation_batches, load_pictures, training_batches
+from rll_tf.data.pipeline import (
+    class_balanced_dataset,
+    evaluation_batches,
+    load_pictures,
+    training_batches,
+)
 from rll_tf.data.sampler import ClassBalancedBatches, class_balanced_batches
 
 __all__ = [
@@ -32,6 +37,7 @@ __all__ = [
     "Preprocessing",
     "Skipped",
     "class_balanced_batches",
+    "class_balanced_dataset",
     "dataset_path",
     "duplicates",
     "evaluation_batches",
@@ -86,6 +92,7 @@ DATASETS = {
     "folder": Dataset(
         folder.folder, "folder:PATH", "your own pictures", "one directory a class, however deep"
     ),
+    "csv": Dataset(table.table, "csv:FILE", "a table of your pictures", "columns path, label, maybe split"),
     "cub200": Dataset(cub200.cub200, "cub200[:PATH]", "200 species of birds", _BIRDS),
     "cars196": Dataset(cars196.cars196, "cars196[:PATH]", "196 models of cars", _CARS),
     "sop": Dataset(sop.sop, "sop[:PATH]", "22,634 products", _PRODUCTS),
@@ -95,7 +102,7 @@ DATASETS = {
 
 
 def open_dataset(spec: str) -> Catalogue:
-    """Open a data set by its SPEC: `"glyphs"`, `"folder:PATH"`, `"cub200"`, `"cub200:PATH"`, `"tfds:NAME"`.
+    """Open a data set by its SPEC, such as `"glyphs"`, `"folder:PATH"`, `"csv:FILE"` or `"cub200"`.
 
     A benchmark without a path is opened from `dataset_path(NAME)`.
 

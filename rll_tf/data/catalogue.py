@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 
@@ -45,6 +47,51 @@ class Catalogue:
             raise ValueError(
                 f"every picture needs one label: got {len(self.pixels)} pictures, {len(self.labels)} labels"
             )
+
+    @classmethod
+    def from_arrays(
+        cls, pictures: npt.ArrayLike, labels: npt.ArrayLike, splits: npt.ArrayLike | None = None
+    ) -> Catalogue:
+        """A catalogue of pictures in memory.
+
+        Args:
+            pictures: [n, height, width] or [n, height, width, 1 or 3] uint8, of 0 to 255.
+            labels: [n] integers or strings.
+            splits: [n] strings, such as `"train"` and `"test"`; None: no splits.
+
+        Raises:
+            ValueError: the arrays don't have this form, or two splits share a class.
+        """
+        pixels = np.asarray(pictures)
+        if pixels.ndim == 3:
+            pixels = pixels[..., np.newaxis]
+        if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or pixels.dtype != np.uint8:
+            raise ValueError(
+                "pictures must be [n, height, width, 1 or 3] uint8; "
+                f"got shape {pixels.shape}, dtype {pixels.dtype}"
+            )
+        names = tuple(f"array/{index}" for index in range(len(pixels)))
+        return cls(f"{len(pixels)} arrays", names, *_numbered(labels), _split(labels, splits), pixels)
+
+    @classmethod
+    def from_files(
+        cls,
+        paths: Iterable[str | os.PathLike[str]],
+        labels: npt.ArrayLike,
+        splits: npt.ArrayLike | None = None,
+    ) -> Catalogue:
+        """A catalogue of picture files, such as those of columns of a pandas frame.
+
+        Args:
+            paths: n files.
+            labels: [n] integers or strings.
+            splits: [n] strings, such as `"train"` and `"test"`; None: no splits.
+
+        Raises:
+            ValueError: there are not as many of each, or two splits share a class.
+        """
+        files = tuple(os.fspath(path) for path in paths)
+        return cls(f"{len(files)} files", files, *_numbered(labels), _split(labels, splits))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -181,3 +228,26 @@ class Catalogue:
         buffer = io.BytesIO()
         Image.fromarray(self.pixels[index].squeeze()).save(buffer, format="PNG")
         return buffer.getvalue()
+
+
+def _numbered(labels: npt.ArrayLike) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as indices, and the names of the classes."""
+    names, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    return numbers.reshape(-1).astype(np.int64), tuple(map(str, names))
+
+
+def _split(labels: npt.ArrayLike, splits: npt.ArrayLike | None) -> dict[str, np.ndarray]:
+    """Split name -> indices."""
+    if splits is None:
+        return {}
+    labels, splits = np.asarray(labels), np.asarray(splits, str)
+    if labels.shape != splits.shape:
+        raise ValueError(f"every picture needs one split: got {len(labels)} labels, {len(splits)} splits")
+    found = {str(name): np.flatnonzero(splits == name) for name in dict.fromkeys(splits.tolist())}
+    for first, second in itertools.combinations(found, 2):
+        shared = np.intersect1d(labels[found[first]], labels[found[second]])
+        if len(shared) and {first, second} != {"query", "gallery"}:
+            raise ValueError(
+                f"splits must share no class (but query and gallery): {first} and {second} share {shared[0]}"
+            )
+    return found

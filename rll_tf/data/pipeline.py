@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from rll_tf.data.cache import PictureCache
@@ -17,6 +19,79 @@ from rll_tf.data.sampler import ClassBalancedBatches
 
 # Resized pictures are kept in memory up to this size; above it they are decoded anew for every batch.
 MEMORY_BYTES = 2 * 2**30
+
+
+def class_balanced_dataset(
+    pictures: Any,
+    labels: npt.ArrayLike,
+    classes_per_batch: int,
+    images_per_class: int,
+    *,
+    seed: int = 0,
+    first_step: int = 0,
+) -> tf.data.Dataset:
+    """C×K batches for any Keras model's `fit`, without end, of pictures from anywhere.
+
+    Which pictures make up a batch depends on the labels, the seed and the step alone.
+
+    Args:
+        pictures: an array [n, ...]; or a function of TensorFlow ops from a picture's index, an int64 scalar,
+            to the picture, such as one that reads and prepares a file; or a `tf.data.Dataset` that ends, of
+            pictures (or tuples that begin with one) of equal shape in the order of the labels. A dataset has
+            no random access: it is read into memory once.
+        labels: [n] integers or strings.
+        classes_per_batch: C, how many classes a batch shows.
+        images_per_class: K, how many pictures of each.
+        seed: of the draw.
+        first_step: where to begin, e.g. after a resume.
+
+    Returns:
+        A dataset of ([C·K, ...], [C·K] labels as they were given), class by class: pass `shuffle=False` and
+        `steps_per_epoch` to `fit`.
+
+    Raises:
+        ValueError: there are not as many pictures as labels, or the sampler's bounds are not kept.
+    """
+    labels = np.asarray(labels)
+    batches = ClassBalancedBatches(
+        np.unique(labels, return_inverse=True)[1].reshape(-1), classes_per_batch, images_per_class, seed
+    )
+    if isinstance(pictures, tf.data.Dataset):
+        pictures = np.stack([_first(element) for element in pictures.as_numpy_iterator()])
+    if not callable(pictures):
+        if len(pictures) != len(labels):
+            raise ValueError(
+                f"every picture needs one label: got {len(pictures)} pictures, {len(labels)} labels"
+            )
+        pictures = tf.convert_to_tensor(pictures).__getitem__
+    targets = tf.constant(labels)
+    return (
+        _indices(batches, first_step)
+        .unbatch()
+        .map(lambda _, index: (pictures(index), targets[index]), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batches.batch_size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _first(element: Any) -> Any:
+    return element[0] if isinstance(element, tuple) else element
+
+
+def _indices(batches: ClassBalancedBatches, first_step: int) -> tf.data.Dataset:
+    """Batches of picture indices, numbered through all batches of all workers: ([N], [N]) int64.
+
+    Not `from_generator`, which makes the process return every freed tensor to the system: a training step
+    takes half as long again.
+    """
+
+    def numbered(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        indices = tf.numpy_function(batches.__getitem__, [step], tf.int64)
+        first = step * batches.global_batch_size + batches.first
+        size = batches.batch_size
+        return first + tf.range(size, dtype=tf.int64), tf.ensure_shape(indices, [size])
+
+    return tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(numbered)
 
 
 def training_batches(
@@ -61,7 +136,6 @@ def training_batches(
         CorruptPictureError: a picture can't be decoded, if pictures are kept in memory or on disk; otherwise
             iteration raises TensorFlow's error: pass it to `name_corrupt`.
     """
-    size = batches.batch_size
     labels = tf.constant(catalogue.labels, tf.int64)
     if augmentation.scale_and_aspect:
         load = _source(catalogue, preprocessing)
@@ -70,12 +144,6 @@ def training_batches(
         load = pictures.__getitem__
     else:
         load = _source(catalogue, preprocessing, cache)
-
-    def numbered_indices(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The pictures of a batch, numbered through all batches of all workers."""
-        indices = tf.numpy_function(batches.__getitem__, [step], tf.int64)
-        first = step * batches.global_batch_size + batches.first
-        return first + tf.range(size, dtype=tf.int64), tf.ensure_shape(indices, [size])
 
     # Cropped pictures are normalised one by one, which stays in the processor's cache, unless others follow.
     by_batch = augmentation.is_geometric or augment_batch is not None
@@ -91,14 +159,11 @@ def training_batches(
             images = preprocessing.normalise(augment_batch(images) if augment_batch else images)
         return images, dict.fromkeys(levels, targets)
 
-    # Not `from_generator`, which makes the process return every freed tensor to the system: a training step
-    # takes half as long again.
-    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return (
-        steps.map(numbered_indices)
+        _indices(batches, first_step)
         .unbatch()
         .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(size, drop_remainder=True)
+        .batch(batches.batch_size, drop_remainder=True)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )

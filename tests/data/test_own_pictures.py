@@ -1,0 +1,106 @@
+"""A user's own arrays, files, tables and datasets: catalogues and C × K batches."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from rll_tf.data import Catalogue, class_balanced_batches, class_balanced_dataset, load_pictures, open_dataset
+from rll_tf.data.images import Preprocessing
+
+LABELS = np.array([7, 3, 3, 7, 9, 9, 3, 7])
+PICTURES = (np.arange(8)[:, None, None, None] * np.ones([8, 4, 4, 3])).astype(np.uint8)
+
+
+def first_two(dataset):
+    """The pictures' numbers and the labels of two batches."""
+    return [
+        (batch[:, 0, 0, 0].tolist(), labels.tolist()) for batch, labels in dataset.take(2).as_numpy_iterator()
+    ]
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        PICTURES,
+        lambda index: tf.gather(tf.constant(PICTURES), index),
+        tf.data.Dataset.from_tensor_slices(PICTURES),
+        tf.data.Dataset.from_tensor_slices((PICTURES, LABELS)),
+    ],
+    ids=["array", "function", "dataset", "dataset of pairs"],
+)
+def test_every_source_gives_the_samplers_batches(pictures):
+    """Its pictures, with the labels that were given; any step can be first."""
+    sampler = class_balanced_batches(LABELS, 2, 2, seed=5)
+    expected = [(sampler[step].tolist(), LABELS[sampler[step]].tolist()) for step in range(3)]
+    assert first_two(class_balanced_dataset(pictures, LABELS, 2, 2, seed=5)) == expected[:2]
+    assert first_two(class_balanced_dataset(pictures, LABELS, 2, 2, seed=5, first_step=1)) == expected[1:]
+
+
+def test_labels_may_be_strings():
+    """They come back as they are."""
+    names = np.array([f"class {label}" for label in LABELS])
+    for batch, labels in class_balanced_dataset(PICTURES, names, 3, 2).take(2).as_numpy_iterator():
+        assert [name.decode() for name in labels] == names[batch[:, 0, 0, 0]].tolist()
+
+
+def test_as_many_labels_as_pictures():
+    """Also of a dataset, whose pictures are counted when it is read."""
+    for pictures in (PICTURES[:5], tf.data.Dataset.from_tensor_slices(PICTURES[:5])):
+        with pytest.raises(ValueError, match="got 5 pictures, 8 labels"):
+            class_balanced_dataset(pictures, LABELS, 2, 2)
+
+
+def test_arrays_are_a_catalogue():
+    """Labels are numbered in their order; splits are as they were named."""
+    splits = np.where(LABELS == 9, "test", "train")
+    catalogue = Catalogue.from_arrays(PICTURES, LABELS, splits)
+    assert catalogue.class_names == ("3", "7", "9")
+    assert catalogue.labels.tolist() == [1, 0, 0, 1, 2, 2, 0, 1]
+    assert catalogue.splits["test"].tolist() == [4, 5]
+    np.testing.assert_array_equal(load_pictures(catalogue, Preprocessing(4, 4)), PICTURES)
+    assert Catalogue.from_arrays(PICTURES[..., 0], LABELS).pixels.shape == (8, 4, 4, 1)
+
+
+def test_arrays_that_are_no_pictures_are_refused():
+    """Floats, whose range nobody knows, and vectors."""
+    with pytest.raises(ValueError, match=r"must be \[n, height, width, 1 or 3\] uint8; got .* dtype float64"):
+        Catalogue.from_arrays(PICTURES / 255, LABELS)
+    with pytest.raises(ValueError, match=r"got shape \(8, 4, 4, 2\)"):
+        Catalogue.from_arrays(PICTURES[..., :2], LABELS)
+    with pytest.raises(ValueError, match="train and test share 3"):
+        Catalogue.from_arrays(PICTURES, LABELS, ["train", "train", "test", *["train"] * 5])
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of eight files of three classes, one of them to test on."""
+    rows = ["path,label,split,who"]
+    for number, label in enumerate(LABELS):
+        Image.fromarray(PICTURES[number]).save(tmp_path / f"{number}.png")
+        rows.append(f'{number}.png,"kind, {label}",{"test" if label == 9 else "train"},me')
+    file = tmp_path / "pictures.csv"
+    file.write_text("\n".join(rows), "utf-8")
+    return file
+
+
+def test_a_table_is_a_data_set(table):
+    """Paths are relative to it; a byte order mark, as spreadsheets write it, does no harm."""
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    catalogue = open_dataset(f"csv:{table}")
+    assert catalogue.spec == f"csv:{table}"
+    assert catalogue.class_names == ("kind, 3", "kind, 7", "kind, 9")
+    assert catalogue.select("test").labels.tolist() == [2, 2]
+    np.testing.assert_array_equal(load_pictures(catalogue, Preprocessing(4, 4)), PICTURES)
+    files = Catalogue.from_files(catalogue.paths, catalogue.labels)
+    assert not files.splits
+    assert files.labels.tolist() == catalogue.labels.tolist()
+
+
+def test_a_table_without_its_columns_is_refused(table):
+    """The message says which there must be."""
+    table.write_text(table.read_text("utf-8").replace("label", "species"), "utf-8")
+    with pytest.raises(ValueError, match="must have a first line with path,label"):
+        open_dataset(f"csv:{table}")
+    with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.csv"):
+        open_dataset("csv:nowhere.csv")
