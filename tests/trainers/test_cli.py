@@ -52,7 +52,7 @@ def test_datasets_lists_what_there_is(capfd):
     assert cli.run(["datasets"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:9]] == [
-        "SPEC", "glyphs", "digits", "folder:PATH", "cub200[:PATH]", "cars196[:PATH]", "sop[:PATH]",
+        "SPEC", "glyphs", "digits", "folder:PATH", "csv:FILE", "cub200[:PATH]", "cars196[:PATH]", "sop[:PATH]",
         "inshop[:PATH]", "tfds:NAME",
     ]  # fmt: skip
 
