@@ -15,27 +15,31 @@ class Gallery(NamedTuple):
     labels: tf.Tensor  # [N] int64
     embeddings: tf.Tensor  # [N, D]; `gallery_of` gives them about their mean
     rows: tf.Tensor  # [Q] int32: where the queries stand
+    counts: tf.Tensor | None = None  # [N] bool: which are compared with; None: all
 
 
 def gallery_of(
     labels: tf.Tensor,
     embeddings: tf.Tensor,
     global_gallery: bool = True,
-    further: tuple[Any, Any] | None = None,
+    further: tuple[Any, ...] | None = None,
 ) -> Gallery:
     """The gallery of a batch that `as_batch` returned: labels [Q] and embeddings [Q, D].
 
     Inside a replica of a strategy it is the batches of all replicas if `global_gallery`; `further` are
-    labels [M] and embeddings [M, D] besides. Distances don't change when all embeddings move.
+    labels [M] and embeddings [M, D] besides, and if not all of them count, which do, [M] bool. Distances
+    don't change when all embeddings move.
     """
-    rows = tf.range(tf.size(labels))
+    rows, counts = tf.range(tf.size(labels)), None
     if global_gallery:
-        labels, embeddings, rows = global_batch(labels, embeddings)
+        labels, embeddings, rows, _ = global_batch(labels, embeddings)
     if further is not None:
-        further_labels, further_embeddings = as_batch(*further)
+        further_labels, further_embeddings = as_batch(*further[:2])
+        if len(further) > 2:
+            counts = tf.concat([tf.ones_like(labels, tf.bool), further[2]], axis=0)
         labels = tf.concat([labels, further_labels], axis=0)
         embeddings = tf.concat([embeddings, tf.cast(further_embeddings, embeddings.dtype)], axis=0)
-    return Gallery(labels, about_mean(embeddings), rows)
+    return Gallery(labels, about_mean(embeddings), rows, counts)
 
 
 def about_mean(embeddings: tf.Tensor) -> tf.Tensor:

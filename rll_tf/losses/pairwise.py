@@ -78,7 +78,10 @@ def pair_masks(rows: tf.Tensor, gallery: Gallery) -> tuple[tf.Tensor, tf.Tensor]
     """Which pairs of the queries at `rows` are positive, which negative: two [Q, N] bool."""
     same = tf.gather(gallery.labels, rows)[:, None] == gallery.labels[None, :]
     itself = rows[:, None] == tf.range(tf.size(gallery.labels))[None, :]
-    return same & ~itself, ~same
+    positive, negative = same & ~itself, ~same
+    if gallery.counts is not None:
+        positive, negative = positive & gallery.counts, negative & gallery.counts
+    return positive, negative
 
 
 @functools.lru_cache(maxsize=128)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import numbers
 from typing import Any
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 from rll_tf.losses.gallery import Gallery, gallery_of, gather
 from rll_tf.losses.inputs import as_batch
 from rll_tf.losses.keras_loss import BatchLoss
+from rll_tf.losses.memory import CrossBatchMemory
 from rll_tf.losses.pairwise import distances, for_all_queries, pair_masks, product, row_sums
 
 VARIANTS = ("paper", "release2019", "release2020")
@@ -78,7 +80,7 @@ def ranked_list_loss(
     balance: float = 0.5,
     block_size: int | None = None,
     global_gallery: bool = True,
-    gallery: tuple[tf.Tensor, tf.Tensor] | None = None,
+    gallery: tuple[tf.Tensor, ...] | None = None,
 ) -> tf.Tensor:
     """Ranked List Loss of every query of a batch, each embedding being a query once.
 
@@ -126,7 +128,7 @@ def ranked_list_loss(
         block_size: how many queries are compared at a time, which bounds memory by N times it; None chooses.
         global_gallery: in a replica of a `tf.distribute` strategy, compare with the batches of all replicas.
         gallery: labels [M] and embeddings [M, D] to compare with besides the batch, such as those of earlier
-            batches. They are constants.
+            batches. They are constants. A third tensor, [M] bool, tells which of them count.
 
     Returns:
         [N] float32, or float64 for float64 embeddings, one value a query (under a strategy, of this
@@ -231,6 +233,10 @@ class RankedListLoss(BatchLoss):
         alpha, margin, temperature, variant, positive_temperature, balance, block_size, global_gallery: as for
             `ranked_list_loss`.
         normalize: False compares embeddings as they are.
+        memory: how many embeddings of earlier steps each query is compared with besides; 0: none. They are
+            constants, as the gallery is to a query (Eq. 13), so nothing about the loss changes. Keras's
+            `evaluate` and `validation_data` add to them too: watch training with `RetrievalMetrics`.
+        memory_start: the first step that uses them; before there are so many, those that there are.
         reduction, name, dtype: as for every Keras loss.
 
     Raises:
@@ -252,6 +258,8 @@ class RankedListLoss(BatchLoss):
         block_size: int | None = None,
         global_gallery: bool = True,
         normalize: bool = True,
+        memory: int = 0,
+        memory_start: int = 0,
         reduction: str | None = "sum_over_batch_size",
         name: str = "ranked_list_loss",
         dtype: Any = None,
@@ -261,7 +269,16 @@ class RankedListLoss(BatchLoss):
         for field in dataclasses.fields(checked):
             setattr(self, field.name, getattr(checked, field.name))
         self.global_gallery, self.normalize = global_gallery, normalize
+        self.memory, self.memory_start = memory, memory_start
+        self.cross_batch_memory = CrossBatchMemory(memory, memory_start) if memory else None
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """One value a query, [N]."""
-        return ranked_list_loss(y_true, y_pred, **self.arguments())
+        loss = functools.partial(ranked_list_loss, y_true, y_pred, **self.arguments())
+        if self.cross_batch_memory is None:
+            return loss()
+        return self.cross_batch_memory.compare(y_true, y_pred, lambda kept: loss(gallery=kept))
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything that makes an equal loss, with an empty memory."""
+        return {**super().get_config(), "memory": self.memory, "memory_start": self.memory_start}

@@ -127,12 +127,12 @@ def main():
     one, found = tf.distribute.get_strategy(), {}
     strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(int(sys.argv[1]))])
     is_all = sys.argv[2] == "all"
-    for setting in ({}, {"global_gallery": False}, *[{"variant": "release2019"}] * is_all):
+    for setting in ({}, {"global_gallery": False}, {"memory": 30}, *[{"variant": "release2019"}] * is_all):
         with uncompiled():
             alone = gradient(one, **setting)
         together = gradient(strategy, **setting)
         names = ["values", "gradient"]
-        if not setting:
+        if not setting or "memory" in setting:
             alone += train(one, False, **setting)
             together += train(strategy, "auto", **setting)
             names += ["losses", "weights"]

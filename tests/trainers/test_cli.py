@@ -52,8 +52,8 @@ def test_datasets_lists_what_there_is(capfd):
     assert cli.run(["datasets"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:10]] == [
-        "SPEC", "glyphs", "digits", "folder:PATH", "csv:FILE", "cub200[:PATH]", "cars196[:PATH]", "sop[:PATH]",
-        "inshop[:PATH]", "tfds:NAME",
+        "SPEC", "glyphs", "digits", "folder:PATH", "csv:FILE", "cub200[:PATH]", "cars196[:PATH]",
+        "sop[:PATH]", "inshop[:PATH]", "tfds:NAME",
     ]  # fmt: skip
 
 
