@@ -62,6 +62,17 @@ def test_settings_follow_from_the_pictures(pictures, expected):
     assert {name: getattr(settings, name) for name in expected} == expected
 
 
+def test_from_imagenet_the_rate_is_halved_after_each_quarter():
+    """Of the recipe's steps or the user's; validations follow the steps too."""
+    pictures = pictures_of(100, 30)
+    chosen, fewer = (
+        folder.settings_for(pictures, {"weights": "imagenet", **steps}) for steps in ({}, {"steps": 80})
+    )
+    assert (chosen.backbone, chosen.freeze_batch_norm) == ("efficientnet_lite0", None)
+    assert chosen.halve_every_steps == -(-chosen.steps // 4)
+    assert (fewer.steps, fewer.halve_every_steps, fewer.validate_every_steps) == (80, 20, 20)
+
+
 def test_small_batches_have_smaller_rates():
     """3 classes × 8 pictures of a batch of 180: the rate falls in proportion."""
     assert folder.settings_for(pictures_of(3, 10, side=40), {}).learning_rate == pytest.approx(

@@ -13,7 +13,7 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
 | `input_px`, `resize_px` | 48, 48 | 112, 128 | 128, 144 | 227, 256 |
 | batch, C × K | about 180 | about 64 | about 60 | about 60 |
 | `steps` | 40 passes, 300 to 3,000 | 8 passes, 300 to 10,000 | 12 passes, 100 to 10,000 | 20 passes |
-| `learning_rate` of a full batch | 0.4 | 0.1 | 0.03, new layers 0.3 | 0.01, new layers 0.1 |
+| `learning_rate` of a full batch | 0.4 | 0.1 | 0.02, new layers 0.3 | 0.01, new layers 0.1 |
 | `margin` | 0.8 | 0.8 | 0.8 | 0.4, as in the paper |
 | `embedding_dim` | 128, or 256 from 1,000 classes | 128, or 256 from 1,000 classes | 512 | 512 |
 | batch norm | trained | trained | frozen | frozen |
@@ -24,6 +24,7 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
   always for `inception_bn`.
 * K is m / 2, but from 2 to 4, and C what then fits the batch; with fewer classes than that C is their number
   and K grows, up to 8 or m, to fill the batch. A batch that stays smaller has a learning rate in proportion.
+* From ImageNet's weights, the learning rate is halved after each quarter of the steps.
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
@@ -67,6 +68,7 @@ class Plan:
     fewest_steps: int = 300
     most_steps: int = 10_000
     embedding_dim: int | None = None
+    halvings: int = 0
 
 
 SMALL = Plan(convnet.SETTINGS, batch=180, passes=40, most_steps=3_000)
@@ -84,13 +86,14 @@ IMAGENET = Plan(
         input_px=128,
         resize_px=144,
         margin=0.8,
-        learning_rate=0.03,
-        new_layers_rate=10.0,
+        learning_rate=0.02,
+        new_layers_rate=15.0,
     ),
     batch=60,
     passes=12,
     fewest_steps=100,
     embedding_dim=512,
+    halvings=3,
 )
 
 
@@ -99,7 +102,7 @@ def settings_for(catalogue: Catalogue, given: Mapping[str, Any]) -> Settings:
 
     Args:
         catalogue: all pictures; of their splits only those to train and validate on are used.
-        given: the settings that the user chose; of these, `weights` and `backbone` decide about others.
+        given: the settings that the user chose; `weights`, `backbone` and `steps` decide about others.
 
     Raises:
         FileNotFoundError, ValueError: the file of weights isn't there, or can't be read.
@@ -129,6 +132,7 @@ def settings_for(catalogue: Catalogue, given: Mapping[str, Any]) -> Settings:
     of_batch, of_class = batch_shape(len(counts), int(np.median(counts)), plan.batch)
     size = of_batch * of_class
     steps = int(np.clip(-(-plan.passes * len(pictures) // size), plan.fewest_steps, plan.most_steps))
+    steps = given.get("steps", steps)
     return dataclasses.replace(
         Settings(**plan.settings),
         weights=weights,
@@ -138,8 +142,9 @@ def settings_for(catalogue: Catalogue, given: Mapping[str, Any]) -> Settings:
         images_per_class=of_class,
         steps=steps,
         learning_rate=float(f"{plan.settings['learning_rate'] * min(1.0, size / plan.batch):.2g}"),
+        halve_every_steps=-(-steps // (plan.halvings + 1)) if plan.halvings else None,
         mirror=has_colour,
-        validate_every_steps=min(500, steps // 4),
+        validate_every_steps=min(500, max(1, steps // 4)),
         validation_share=share,
     )
 
