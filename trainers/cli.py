@@ -301,6 +301,15 @@ def recipes() -> None:
 
 
 @rll.command()
+@click.argument("folder", type=PATH, default="runs")
+def runs(folder: Path) -> None:
+    """List the runs in FOLDER: how far and how good each is, and the settings in which they differ."""
+    from trainers.list_runs import list_runs
+
+    list_runs(folder)
+
+
+@rll.command()
 @click.argument("recipe", required=False)
 def settings(recipe: str | None) -> None:
     """List what rll train --set can change: defaults, or the values of RECIPE."""

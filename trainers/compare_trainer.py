@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.console import PREFIX
+
 if TYPE_CHECKING:
     from rll_tf.data import Catalogue
     from rll_tf.training import Settings
@@ -79,9 +81,9 @@ class RllTrain:
             status, message = self._process(self._command(run, settings), folder / "log.txt")
             diverged = status != 0 and message.endswith(DIVERGED)
             if status and not diverged:
-                reason = message.removeprefix("rll: ") if message else f"it ended with status {status}"
+                reason = message.removeprefix(PREFIX) if message else f"it ended with status {status}"
                 raise ValueError(f"training {folder} failed: {reason}")
-        run.last_file.unlink(missing_ok=True)
+        run.delete_state()
         if folder.name.startswith("trial"):
             run.best_file.unlink(missing_ok=True)
         return outcome_of(run, time.monotonic() - start, diverged)
@@ -94,30 +96,29 @@ class RllTrain:
         return words + [word for setting in _as_assignments(settings) for word in ("--set", setting)]
 
     def _process(self, words: list[str], log: Path) -> tuple[int, str]:
-        """Run `rll`, its output into a file; return its status and its last line on standard error."""
+        """Run `rll`, its output into a file; return its status and its error."""
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "trainers.child", *words]
-        with log.open("a", encoding="utf-8") as stream:
+        with log.open("a+", encoding="utf-8", errors="replace") as stream:
             print("$ rll", *words, file=stream, flush=True)
+            start = stream.tell()
             with self.lock:
                 if self.stopped:
                     raise ValueError("stopped")
                 child = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.PIPE, text=True,
+                    command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
                     env=self.environment,
                 )  # fmt: skip
                 self.children.add(child)
             # Not `communicate`, which would close standard input, by which the child knows that we live.
-            assert child.stderr is not None
-            lines = child.stderr.read().strip().splitlines()
             status = child.wait()
             with self.lock:
                 self.children.discard(child)
-            for pipe in (child.stdin, child.stderr):
-                if pipe is not None:
-                    pipe.close()
-            print(*lines, sep="\n", file=stream)
-        return status, lines[-1] if lines else ""
+            assert child.stdin is not None
+            child.stdin.close()
+            stream.seek(start)
+            errors = [line for line in stream.read().splitlines() if line.startswith(PREFIX)]
+        return status, errors[-1] if errors else ""
 
     def trained_classes(self, folder: Path) -> set[str]:
         """From the run's configuration."""
@@ -250,7 +251,7 @@ def outcome_of(run: Any, seconds: float, diverged: bool) -> Outcome:
     from rll_tf.training.files import read_json
 
     epochs = [row for row in run.epochs() if "validation" in row]
-    best = best_epoch(run)
+    best = best_epoch(run.epochs())
     cost = read_json(run.cost_file) if run.cost_file.is_file() else {}
     return Outcome(
         validation=best["validation"][CONCAT]["map@r"] if best and "validation" in best else None,

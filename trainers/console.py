@@ -8,11 +8,14 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+PREFIX = "rll: "  # of an error
 HINT = "--skip-corrupt leaves such pictures out"
 # Errors whose message says enough.
 EXPECTED = (ValueError, OSError, ImportError)
@@ -27,9 +30,15 @@ def main(commands: click.Group) -> None:
 
 def run(commands: click.Group, arguments: list[str]) -> int:
     """Run a command and return its exit status: 0, or another after one line on standard error."""
+    os.environ.setdefault("RLL_PROGRESS", "1")  # see `rll_tf.progress`
     try:
         # Not `commands.main`, which prints an empty line on Control-C.
-        with _native_messages_held(), commands.make_context("rll", list(arguments)) as context:
+        with (
+            _native_messages_held(),
+            warnings.catch_warnings(),
+            commands.make_context("rll", list(arguments)) as context,
+        ):
+            warnings.showwarning = _warn
             commands.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -38,8 +47,8 @@ def run(commands: click.Group, arguments: list[str]) -> int:
         return USAGE
     except click.ClickException as error:
         return _complain(error.format_message(), USAGE)
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return _complain(str(interrupt) or "interrupted", INTERRUPTED)
     except EXPECTED as error:
         if _debugging():
             traceback.print_exc()
@@ -49,9 +58,19 @@ def run(commands: click.Group, arguments: list[str]) -> int:
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows of equally many cells, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def table_width(rows: Sequence[Sequence[str]]) -> int:
+    """How many columns of a terminal `print_table` takes."""
+    widths = _widths(rows)
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _debugging() -> bool:
@@ -101,6 +120,12 @@ def _describe(error: Exception) -> str:
     return str(error)
 
 
+def _warn(message: Warning | str, *where: Any, **how: Any) -> None:
+    """One line, without the place in the code."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def _complain(message: str, status: int) -> int:
-    print(f"rll: {' '.join(message.split())}", file=sys.stderr)
+    sys.stdout.flush()  # the error comes last, where both go to one file
+    print(PREFIX + " ".join(message.split()), file=sys.stderr)
     return status

@@ -6,12 +6,11 @@ import contextlib
 import importlib.util
 from collections.abc import Iterator
 
-import click
-
 from rll_tf.data import DATASETS, Dataset, dataset_path, open_dataset
 from rll_tf.data.download import Progress, RemoteFile
 from rll_tf.data.fetch import SOURCES
 from rll_tf.data.fetch import fetch as fetch_files
+from rll_tf.progress import progress
 from trainers.console import print_table
 from trainers.suggestions import suggesting
 
@@ -70,11 +69,11 @@ def fetch(name: str) -> None:
 
 @contextlib.contextmanager
 def _bar(file: RemoteFile) -> Iterator[Progress]:
-    """A progress bar of bytes, where there is a screen."""
-    with click.progressbar(length=1, label=file.name) as bar:
+    """A progress bar of bytes."""
+    with progress(what=file.name, total=1, unit_scale=True) as bar:
 
         def show(done: int, total: int | None) -> None:
-            bar.length = total or done
-            bar.update(done - bar.pos)
+            bar.total = total or done
+            bar.update(done - bar.n)
 
         yield show

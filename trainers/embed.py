@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from rll_tf.data import Catalogue, skip_corrupt
 from rll_tf.files import replacing
+from rll_tf.progress import progress
 from rll_tf.training import CONCAT
 from serving.errors import PictureRejected
 from trainers.data import open_data, select_split
@@ -71,7 +70,5 @@ def embed(
 
 def _encoded(catalogue: Catalogue) -> Iterator[bytes]:
     """The pictures' files, one after the other; shows how far it is."""
-    progress = keras.utils.Progbar(len(catalogue), verbose=int(sys.stdout.isatty()), unit_name="picture")
-    for index in range(len(catalogue)):
+    for index in progress(range(len(catalogue)), "embedding"):
         yield catalogue.encoded(index)
-        progress.update(index + 1)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rll_tf.data import Catalogue, Skipped, printable, skip_corrupt
 from rll_tf.evaluation import concatenate_levels, format_table, write_report
+from rll_tf.progress import waiting
 from rll_tf.training import CONCAT, Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.files import write_json
@@ -46,7 +47,7 @@ def evaluate(
     in_gallery = None
     if split == QUERY_AGAINST_GALLERY:
         pictures, in_gallery = query_and_gallery(pictures)
-    embeddings = embed_pictures(model, pictures, run.settings.preprocessing, progress=True)
+    embeddings = embed_pictures(model, pictures, run.settings.preprocessing)
     levels = evaluate_embeddings(embeddings, pictures.labels, in_gallery=in_gallery)
     result: dict[str, Any] = {
         "data": pictures.spec,
@@ -59,17 +60,18 @@ def evaluate(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_file, result)
     if report is not None:
-        page = write_report(
-            report,
-            metrics=levels,
-            embeddings=concatenate_levels(embeddings),
-            labels=pictures.labels,
-            image=lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
-            data=printable(pictures.spec),
-            split=split,
-            level=CONCAT,
-            class_names=pictures.class_names,
-        )
+        with waiting("writing the report"):
+            page = write_report(
+                report,
+                metrics=levels,
+                embeddings=concatenate_levels(embeddings),
+                labels=pictures.labels,
+                image=lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
+                data=printable(pictures.spec),
+                split=split,
+                level=CONCAT,
+                class_names=pictures.class_names,
+            )
         print(f"report: {page}")
     counts = f"{result['queries']} queries of {result['classes']} classes"
     print(f"{printable(pictures.spec)}, split {split}: {counts}")

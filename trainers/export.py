@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import rll_tf
 from rll_tf.data import Preprocessing
+from rll_tf.progress import waiting
 from rll_tf.training import CONCAT, Run, Settings
 from rll_tf.training.build import IMAGENET
 from rll_tf.training.commit import source_commit
@@ -61,15 +62,16 @@ def export(
     if gallery_file is not None:
         gallery, level, metadata["gallery"] = _pack(gallery_file, model, top, precision)
     try:
-        version = write(
-            model,
-            preprocessing,
-            to,
-            metadata,
-            limits=limits,
-            gallery=gallery,
-            gallery_level=None if level == CONCAT else level,
-        )
+        with waiting("exporting, and checking what was exported"):
+            version = write(
+                model,
+                preprocessing,
+                to,
+                metadata,
+                limits=limits,
+                gallery=gallery,
+                gallery_level=None if level == CONCAT else level,
+            )
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise click.ClickException(str(error)) from error
     print(f"exported: {version}")

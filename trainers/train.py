@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from trainers.recipes import Recipe, find_recipe
 
 if TYPE_CHECKING:
@@ -76,9 +74,11 @@ def train(
             cache=picture_cache,
             skip_corrupt=skip,
         )
-    except KeyboardInterrupt:
-        raise click.ClickException(
-            f"interrupted; continue with: rll train {recipe_name} --out {out} --resume"
+    except KeyboardInterrupt as interrupt:
+        if not (out / "config.json").exists():
+            raise  # nothing is begun
+        raise KeyboardInterrupt(
+            f"{str(interrupt) or 'interrupted'}; continue with: rll train {recipe_name} --out {out} --resume"
         ) from None
     if skipped is not None:
         print("\n".join(skipped.report()))

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from rll_tf.data.decode import decode
 from rll_tf.data.images import Preprocessing
+from rll_tf.progress import progress
 
 # Part of every entry's path: to be raised when decoding or resizing changes a single pixel.
 VERSION = 3
@@ -59,7 +60,7 @@ class PictureCache:
         top = self.folder / f"v{VERSION}-{preprocessing.resize_px}px"
         size = preprocessing.resize_px**2 * 3
         with ThreadPoolExecutor() as threads:
-            keys = list(threads.map(_content_key, paths))
+            keys = list(progress(threads.map(_content_key, paths), "reading the cache", total=len(paths)))
         files = [top / key[:2] / f"{key[2:]}.u8" for key in keys]
         path_of = dict(zip(files, paths, strict=True))
         absent = [file for file in path_of if not (file.is_file() and file.stat().st_size == size)]
@@ -73,7 +74,8 @@ def _write_all(files: list[Path], paths: list[str], preprocessing: Preprocessing
     pictures = tf.data.Dataset.from_tensor_slices(encoded_paths).map(
         lambda path: preprocessing.fit(decode(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
     )
-    for file, pixels in zip(files, pictures.prefetch(8).as_numpy_iterator(), strict=True):
+    resized = zip(files, pictures.prefetch(8).as_numpy_iterator(), strict=True)
+    for file, pixels in progress(resized, "filling the cache", total=len(files)):
         _write(file, pixels.tobytes())
 
 

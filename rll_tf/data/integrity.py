@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from rll_tf.data.catalogue import Catalogue, printable
 from rll_tf.data.decode import decode
+from rll_tf.progress import progress
 
 
 class CorruptPictureError(ValueError):
@@ -25,7 +26,8 @@ def name_corrupt(catalogue: Catalogue, error: Exception) -> Exception:
         A `CorruptPictureError` that names the first bad picture and how many there are, or `error` itself
         if every picture decodes.
     """
-    bad = [reason for i in range(len(catalogue)) if (reason := _unreadable(catalogue, i)) is not None]
+    pictures = progress(range(len(catalogue)), "looking for corrupt pictures")
+    bad = [reason for i in pictures if (reason := _unreadable(catalogue, i)) is not None]
     if not bad:
         return error
     others = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
@@ -87,7 +89,8 @@ def skip_corrupt(catalogue: Catalogue) -> tuple[Catalogue, Skipped]:
         index_if_decodable, num_parallel_calls=tf.data.AUTOTUNE
     )
     is_good = np.zeros(len(catalogue), bool)
-    is_good[list(decodable.ignore_errors().as_numpy_iterator())] = True
+    good = decodable.ignore_errors().as_numpy_iterator()
+    is_good[list(progress(good, "decoding pictures", total=len(catalogue)))] = True
     if is_good.all():
         return catalogue, Skipped()
     reasons = [_unreadable(catalogue, i) or printable(catalogue.paths[i]) for i in np.flatnonzero(~is_good)]
@@ -109,19 +112,19 @@ def duplicates(catalogue: Catalogue) -> list[list[int]]:
     if catalogue.pixels is not None:
         return []
     by_size: dict[int, list[int]] = defaultdict(list)
-    for index, path in enumerate(catalogue.paths):
+    for index, path in enumerate(progress(catalogue.paths, "looking for copies")):
         try:
             by_size[os.stat(path).st_size].append(index)
         except OSError:
             continue
     by_content: dict[bytes, list[int]] = defaultdict(list)
-    for indices in by_size.values():
-        for index in indices if len(indices) > 1 else ():
-            try:
-                content = catalogue.encoded(index)
-            except OSError:
-                continue
-            by_content[hashlib.blake2b(content, digest_size=16).digest()].append(index)
+    alike = [index for indices in by_size.values() if len(indices) > 1 for index in indices]
+    for index in progress(alike, "comparing files of equal size"):
+        try:
+            content = catalogue.encoded(index)
+        except OSError:
+            continue
+        by_content[hashlib.blake2b(content, digest_size=16).digest()].append(index)
     return sorted(group for group in by_content.values() if len(group) > 1)
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rll_tf.data.catalogue import Catalogue
+from rll_tf.progress import progress
 
 
 class Counts(NamedTuple):
@@ -146,7 +147,8 @@ def absent_files(paths: Iterable[str]) -> list[str]:
         OSError: a directory exists but can't be read; the error names it.
     """
     files_of = functools.cache(_files_of)
-    return [path for path in paths if os.path.basename(path) not in files_of(os.path.dirname(path))]
+    found = progress(paths, "looking for the pictures' files")
+    return [path for path in found if os.path.basename(path) not in files_of(os.path.dirname(path))]
 
 
 def _files_of(directory: str) -> set[str]:

@@ -16,6 +16,7 @@ from rll_tf.data.decode import decode
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.integrity import name_corrupt
 from rll_tf.data.sampler import ClassBalancedBatches
+from rll_tf.progress import progress
 
 # Resized pictures are kept in memory up to this size; above it they are decoded anew for every batch.
 MEMORY_BYTES = 2 * 2**30
@@ -204,7 +205,8 @@ def load_pictures(
         lambda index: preprocessing.fit(load(index)), num_parallel_calls=tf.data.AUTOTUNE
     )
     try:
-        pictures = dataset.prefetch(256).as_numpy_iterator()
+        resized = dataset.prefetch(256).as_numpy_iterator()
+        pictures = progress(resized, "reading pictures", total=len(catalogue))
         return np.fromiter(pictures, np.dtype((np.uint8, (side, side, 3))), len(catalogue))
     except tf.errors.OpError as error:
         raise name_corrupt(catalogue, error) from error

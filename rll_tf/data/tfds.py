@@ -16,6 +16,7 @@ from rll_tf.data import cars196, cub200, sop
 from rll_tf.data.catalogue import Catalogue
 from rll_tf.data.layout import Counts, check, split_by_class_id
 from rll_tf.data.paths import dataset_path
+from rll_tf.progress import progress
 
 # Builder -> counts to assert. Their own splits are for classification; ours are by class, in class order.
 COUNTS: dict[str, Mapping[str, Counts]] = {
@@ -100,7 +101,7 @@ def _unpack(name: str, builder: Any, folder: Path) -> None:
         dataset = builder.as_dataset(
             split=split, shuffle_files=False, decoders={"image": decode.SkipDecoding()}
         )
-        for example in dataset.as_numpy_iterator():
+        for example in progress(dataset.as_numpy_iterator(), f"unpacking {split}", total=len(dataset)):
             suffix = ".png" if example["image"].startswith(b"\x89PNG") else ".jpg"
             file = f"{len(files) // 1000:05d}/{len(files):08d}{suffix}"
             (partial / file).parent.mkdir(exist_ok=True)

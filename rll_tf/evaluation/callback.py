@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from rll_tf.evaluation.metrics import CONCAT, level_metrics, retrieval_metrics
+from rll_tf.progress import progress
 
 
 class RetrievalMetrics(keras.callbacks.Callback):
@@ -157,7 +158,7 @@ class _Pictures:
     def embeddings(self, embed: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Embeddings [n, d] by output, and labels [n]."""
         parts, labels = [], []
-        for batch in self.batches:
+        for batch in progress(self.batches, "embedding"):
             if self.labels is None:
                 given = batch[1]
                 given = next(iter(given.values())) if isinstance(given, Mapping) else given
@@ -175,8 +176,11 @@ class _Slices:
     def __init__(self, array: Any, batch_size: int) -> None:
         self.array, self.batch_size = array, batch_size
 
+    def __len__(self) -> int:
+        return math.ceil(len(self.array) / self.batch_size)
+
     def __iter__(self) -> Iterator[Any]:
-        for number in range(math.ceil(len(self.array) / self.batch_size)):
+        for number in range(len(self)):
             yield self.array[number * self.batch_size : (number + 1) * self.batch_size]
 
 

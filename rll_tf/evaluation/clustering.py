@@ -11,6 +11,8 @@ from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import pair_confusion_matrix
 from threadpoolctl import threadpool_limits
 
+from rll_tf.progress import waiting
+
 
 def cluster(embeddings: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
     """Exact k-means (scikit-learn's, Lloyd's iterations from one greedy k-means++ start).
@@ -27,7 +29,11 @@ def cluster(embeddings: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
     if embeddings.dtype.kind != "f":
         embeddings = embeddings.astype(np.float32)
     model = KMeans(clusters, n_init=1, random_state=seed)
-    with threadpool_limits(1, user_api="openmp"), warnings.catch_warnings():
+    with (
+        waiting(f"k-means, {clusters:,} clusters"),
+        threadpool_limits(1, user_api="openmp"),
+        warnings.catch_warnings(),
+    ):
         # Collapsed embeddings have fewer distinct points than classes; the scores say so clearly enough.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit_predict(embeddings)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rll_tf.evaluation.checks import check_embeddings
+from rll_tf.progress import progress
 
 # A block's [block, gallery] float64 array holds about this many distances: 32 MiB. Larger is hardly faster.
 DISTANCES_PER_BLOCK = 2**22
@@ -115,7 +116,7 @@ class Search:
             block_size = max(1, min(1024, DISTANCES_PER_BLOCK // len(self.gallery)))
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1: got {block_size}")
-        for start in range(0, len(queries), block_size):
+        for start in progress(range(0, len(queries), block_size), "comparing embeddings"):
             block = queries[start : start + block_size]
             squares = -2 * self._queries[block] @ self._gallery.T
             squares += self._gallery_norms2

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from rll_tf.evaluation import CONCAT
 from rll_tf.models import without_proxies
-from rll_tf.training.files import append_line
-from rll_tf.training.optimizers import update_count
+from rll_tf.training.files import append_line, read_lines
+from rll_tf.training.interrupt import Interrupt
 from rll_tf.training.run import Run
+from rll_tf.training.settings import Settings
 
 Metrics = dict[str, dict[str, float]]
 # At the end of the error when the loss is no longer finite.
@@ -21,16 +22,22 @@ DIVERGED = "lower learning_rate"
 
 
 class StepLog(keras.callbacks.Callback):
-    """Writes each step's losses and shares of mined queries to `steps.jsonl`; ends training after `steps`.
+    """Writes each step's losses and shares of mined queries to `steps.jsonl`, and the loss into a bar.
 
-    Keras reports the mean over the epoch so far; the metrics are reset before each step, so that a line (and
-    the progress bar) shows this batch alone.
+    Keras reports the mean over the epoch so far; the metrics are reset before each step, so that a line shows
+    this batch alone.
+
+    Args:
+        run: where to write.
+        first_step: how many steps are done.
+        bar: of `rll_tf.progress`.
     """
 
-    def __init__(self, run: Run, first_step: int, steps: int) -> None:
+    def __init__(self, run: Run, first_step: int, bar: Any) -> None:
         super().__init__()
-        self.run, self.step, self.steps = run, first_step, steps
-        self.rows: list[dict[str, float]] = []
+        self.run, self.step, self.bar = run, first_step, bar
+        validated = max((row["step"] for row in run.epochs()), default=0)
+        self.rows = [row for row in read_lines(run.steps_file) if row["step"] > validated]
         self.seconds: list[float] = []  # of each step, its pictures included
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -45,78 +52,122 @@ class StepLog(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._start)
         if not math.isfinite(values["loss"]):
             raise ValueError(f"the loss is {values['loss']} at step {self.step}: {DIVERGED}")
-        self.rows.append(values)
-        append_line(self.run.steps_file, {"step": self.step, **values})
-        _drop_shares(logs)
-        self.model.stop_training = self.step >= self.steps
+        self.rows.append({"step": self.step, **values})
+        append_line(self.run.steps_file, self.rows[-1])
+        self.bar.set_description_str(f"loss {values['loss']:.4f}", refresh=False)
+        self.bar.update()
 
     def epoch_means(self) -> dict[str, Any]:
         """The mean loss of the steps since the last call, and by level the mean shares of mined queries."""
         means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.rows[0]}
         self.rows.clear()
-        return {"loss": means["loss"], "mined": {name: means[name] for name in filter(_is_share, means)}}
+        shares = {name: value for name, value in means.items() if name.endswith("_share")}
+        return {"loss": means["loss"], "mined": shares}
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """After each epoch of `fit`: validates, logs, keeps the best model, saves the state of training.
+    """Between steps: saves the state of training, validates, logs that, keeps the best model.
 
-    A model is validated before its first step too, so that the best one is never worse than it began.
+    The state is saved at every validation, after so many minutes, and on Ctrl-C. What training starts from is
+    validated too, so that the best model is never worse than that.
 
-    The state is saved last. After a kill at any point before, the epoch is done again from the state before
-    it, with the same outcome.
+    A validation comes after the state is saved, and its line in `epochs.jsonl` is written last. After a kill
+    at any point before, it is done again from that state, with the same outcome.
 
     Args:
         run: where to write.
+        settings: the run's.
         log: counts the steps.
-        validate: the model's validation metrics by level; empty where no classes are held out, then the last
+        validate: gives the validation metrics by level; None where no classes are held out, then the last
             model counts as the best.
+        interrupt: knows whether Ctrl-C was pressed.
     """
 
-    def __init__(self, run: Run, log: StepLog, validate: Callable[[keras.Model], Metrics]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        log: StepLog,
+        validate: Callable[[], Metrics] | None,
+        interrupt: Interrupt,
+    ) -> None:
         super().__init__()
-        self.run, self.log, self.validate = run, log, validate
+        self.run, self.settings, self.log, self.validate = run, settings, log, validate
+        self.interrupt, self.saved = interrupt, time.monotonic()
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Validate what training starts from."""
-        if self.log.step == 0 and (validation := self.validate(self.model)):
-            append_line(self.run.epochs_file, {"epoch": 0, "step": 0, "validation": validation})
+    def begin(self, model: keras.Model) -> None:
+        """Before `fit`: validate what was not, the start or a step interrupted before its validation."""
+        self.set_model(model)
+        if rows := self.run.epochs():
+            self._show(rows[-1])
+        if self.log.step > 0 or self.validate is not None:
+            self._validate_if_due()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Save and validate, if it is time."""
+        pressed, minutes = self.interrupt.pressed, (time.monotonic() - self.saved) / 60
+        if pressed or self._is_due() or minutes >= self.settings.checkpoint_minutes:
+            self.run.save_state(self.model, self.log.step)
+            self.saved = time.monotonic()
+        if pressed:
+            raise self.interrupted()
+        self._validate_if_due()
+
+    def interrupted(self) -> KeyboardInterrupt:
+        """An error that says where training stands."""
+        step = self.log.step
+        where = f"after step {step}, which {self.run.last_file} holds" if step else "before the first step"
+        return KeyboardInterrupt(f"interrupted {where}")
+
+    def _is_due(self) -> bool:
+        step, settings = self.log.step, self.settings
+        return step % settings.validate_every_steps == 0 or step == settings.steps
+
+    def _validate_if_due(self) -> None:
+        rows, step = self.run.epochs(), self.log.step
+        if not self._is_due() or (rows and rows[-1]["step"] == step):
+            return
+        row: dict[str, Any] = {"epoch": -(-step // self.settings.validate_every_steps), "step": step}
+        if step:
+            row.update(self.log.epoch_means())
+        else:
             self.model.optimizer.build(self.model.trainable_variables)  # a file lacking its state isn't read
-            self.run.save(without_proxies(self.model), self.run.best_file)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Validate and save."""
-        row: dict[str, Any] = {"epoch": epoch + 1, "step": self.log.step}
-        row["updates"] = update_count(self.model.optimizer)
-        row.update(self.log.epoch_means())
-        validation = self.validate(self.model)
-        if validation:
-            row["validation"] = validation
+        if self.validate is not None:
+            try:
+                with self.interrupt.at_once():
+                    row["validation"] = self.validate()
+            except KeyboardInterrupt:
+                raise self.interrupted() from None
+        rows.append(row)
+        if best_epoch(rows) is row:
+            self.run.save_best(without_proxies(self.model))
         append_line(self.run.epochs_file, row)
-        if best_epoch(self.run) == row:
-            self.run.save(without_proxies(self.model), self.run.best_file)
-        self.run.save(self.model, self.run.last_file)
-        _drop_shares(logs)
-        if logs is not None and "validation" in row:
-            logs["val_recall@1"] = row["validation"][CONCAT]["recall@1"]  # shown at the end of the bar
+        self._show(row)
+        self.model.stop_training = is_finished(rows, self.settings)
+
+    def _show(self, row: dict[str, Any]) -> None:
+        if "validation" in row:
+            metrics = row["validation"][CONCAT]
+            self.log.bar.set_postfix_str(f"MAP@R {metrics['map@r']:.4f}, Recall@1 {metrics['recall@1']:.4f}")
 
 
-def _is_share(name: str) -> bool:
-    return name.endswith("_share")
-
-
-def _drop_shares(logs: dict[str, Any] | None) -> None:
-    """The progress bar has no room for them."""
-    for name in filter(_is_share, list(logs or {})):
-        del logs[name]  # type: ignore[union-attr]
-
-
-def best_epoch(run: Run) -> dict[str, Any] | None:
-    """The line of `epochs.jsonl` with the best validation, the earliest among equals; None before the first.
+def best_epoch(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line of `epochs.jsonl` with the best validation, the earliest among equals; None of none.
 
     It is the line whose concatenated embedding has the highest MAP@R on the validation classes: with a few
     dozen of them Recall@1 is too coarse to rank checkpoints. Without validation it is the last line.
     """
-    rows = run.epochs()
     if not rows or "validation" not in rows[-1]:
         return rows[-1] if rows else None
     return max(rows, key=lambda row: row["validation"][CONCAT]["map@r"])
+
+
+def is_finished(rows: Sequence[dict[str, Any]], settings: Settings) -> bool:
+    """Whether the last line of `epochs.jsonl` is that of the last step, or patience has run out."""
+    best = best_epoch(rows)
+    if best is None:
+        return False
+    since_best = len(rows) - 1 - rows.index(best)
+    return rows[-1]["step"] == settings.steps or (
+        settings.patience is not None and since_best >= settings.patience
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -12,6 +11,7 @@ import tensorflow as tf
 from rll_tf.data import Catalogue, PictureCache, Preprocessing, evaluation_batches, name_corrupt
 from rll_tf.evaluation import level_metrics
 from rll_tf.models import without_proxies
+from rll_tf.progress import progress
 
 
 def embed(
@@ -19,7 +19,6 @@ def embed(
     catalogue: Catalogue,
     preprocessing: Preprocessing,
     *,
-    progress: bool = False,
     cache: PictureCache | None = None,
 ) -> dict[str, np.ndarray]:
     """Embed every picture, in the catalogue's order: `{level: [n, embedding_dim] float32}`.
@@ -34,14 +33,10 @@ def embed(
         lambda pictures: model(pictures, training=False),
         input_signature=[tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)],
     ).get_concrete_function()
-    bar = keras.utils.Progbar(
-        len(catalogue), verbose=int(progress and sys.stdout.isatty()), unit_name="picture"
-    )
     batches: list[dict[str, np.ndarray]] = []
     try:
-        for pictures in evaluation_batches(catalogue, preprocessing, cache=cache):
+        for pictures in progress(evaluation_batches(catalogue, preprocessing, cache=cache), "embedding"):
             batches.append({level: values.numpy() for level, values in run(pictures).items()})
-            bar.add(len(pictures))
     except tf.errors.OpError as error:
         raise name_corrupt(catalogue, error) from error
     return {level: np.concatenate([batch[level] for batch in batches]) for level in batches[0]}

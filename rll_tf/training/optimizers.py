@@ -87,12 +87,6 @@ class CaffeSGD(keras.optimizers.Optimizer):
         }
 
 
-def update_count(optimizer: keras.optimizers.Optimizer) -> int:
-    """How many updates an optimizer has made; steps whose scaled loss overflowed made none."""
-    # In Keras 3.8 the count of a LossScaleOptimizer itself stays 0.
-    return int(getattr(optimizer, "inner_optimizer", optimizer).iterations)
-
-
 def step_schedule(
     learning_rate: float, every_steps: int, factor: float = 0.5
 ) -> keras.optimizers.schedules.LearningRateSchedule:

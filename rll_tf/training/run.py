@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from rll_tf.training.settings import Settings
 
 # What `config.json` holds at least.
 _CONFIG = {"data", "settings", "fingerprint", "classes"}
+# A checkpoint's member beside Keras's own: how many steps were done.
+_STEP = "step.txt"
 # What Keras, zipfile and h5py raise for a damaged checkpoint.
 LOAD_ERRORS = (
     zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, UserWarning, ValueError, zlib.error,
@@ -32,7 +36,8 @@ class Run:
     | `config.json` | recipe, settings, data, the classes trained and validated on, versions, commit |
     | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and what ranked_list mined |
     | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
-    | `checkpoints/last.keras` | the whole state of training after the last validation |
+    | `checkpoints/last.keras` | the whole state of training, and after which step it is |
+    | `checkpoints/previous.keras` | what `last.keras` was before |
     | `checkpoints/best.keras` | the model with the best validation so far, without proxies |
     | `cost.json` | seconds a step, the process's largest memory; the only numbers that differ between runs |
     | `metrics.json` | written at the end: the best step and its validation metrics |
@@ -48,6 +53,7 @@ class Run:
         self.cost_file = folder / "cost.json"
         self.metrics_file = folder / "metrics.json"
         self.last_file = folder / "checkpoints" / "last.keras"
+        self.previous_file = folder / "checkpoints" / "previous.keras"
         self.best_file = folder / "checkpoints" / "best.keras"
 
     @classmethod
@@ -118,17 +124,45 @@ class Run:
             raise FileNotFoundError(f"{self.folder} has no checkpoint yet: continue it with --resume")
         return self._load(self.best_file)
 
-    def last_model(self) -> keras.Model:
-        """The model and its optimizer after the last checkpoint.
+    def last_state(self) -> tuple[keras.Model, int] | None:
+        """The model with its optimizer, and the step, of the last checkpoint; None before the first.
+
+        Where it is damaged, a line says so and the one before takes its place.
 
         Raises:
-            ValueError: the checkpoint is damaged.
+            ValueError: no checkpoint can be loaded.
         """
-        return self._load(self.last_file)
+        files = [file for file in (self.last_file, self.previous_file) if file.is_file()]
+        for file in files:
+            try:
+                model, step = self._load(file), _step(file)
+            except ValueError as error:
+                if file == files[-1]:
+                    raise
+                print(f"{error}; training goes on from {files[-1].name}, the checkpoint before")
+                continue
+            if file == self.previous_file:
+                os.replace(file, self.last_file)  # or the next one saved would replace it by the damaged one
+            return model, step
+        return None
 
-    def save(self, model: keras.Model, file: Path) -> None:
-        """Save a model and its optimizer's state as one of the run's checkpoints."""
-        with replacing(file) as partial:
+    def save_state(self, model: keras.Model, step: int) -> None:
+        """Save a model, its optimizer's state and the step as the last checkpoint; keep the one before."""
+        with replacing(self.last_file) as partial:
+            model.save(partial)
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.writestr(_STEP, str(step))
+            if self.last_file.exists():
+                os.replace(self.last_file, self.previous_file)
+
+    def delete_state(self) -> None:
+        """Delete what training would be continued from."""
+        for file in (self.last_file, self.previous_file):
+            file.unlink(missing_ok=True)
+
+    def save_best(self, model: keras.Model) -> None:
+        """Save a model as the best one."""
+        with replacing(self.best_file) as partial:
             model.save(partial)
 
     def epochs(self) -> list[dict[str, Any]]:
@@ -144,10 +178,23 @@ class Run:
 
     def _load(self, file: Path) -> keras.Model:
         find_backbone(self.settings.backbone)  # imports the package whose layers the model may hold
-        try:
-            with warnings.catch_warnings():
-                # Keras only warns where it leaves an optimizer's state out.
-                warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
-                return keras.models.load_model(file)
-        except LOAD_ERRORS as error:
-            raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error
+        with _naming(file), warnings.catch_warnings():
+            zipfile.ZipFile(file).close()  # Keras reports a truncated file as not found
+            # Keras only warns where it leaves an optimizer's state out.
+            warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
+            return keras.models.load_model(file)
+
+
+def _step(file: Path) -> int:
+    """After which step a state of training is."""
+    with _naming(file), zipfile.ZipFile(file) as archive:
+        return int(archive.read(_STEP))
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Errors name the damaged file."""
+    try:
+        yield
+    except LOAD_ERRORS as error:
+        raise ValueError(f"{file} can't be loaded, it may be damaged: {error}") from error

@@ -35,13 +35,14 @@ _PIXELS_OF = {
 _AT_LEAST = {
     "steps": 1,
     "validate_every_steps": 1,
+    "patience": 1,
     "halve_every_steps": 1,
     "classes_per_batch": 2,  # one class alone has no negatives
     "images_per_class": 2,  # one picture of a class has no positive
 }
 _NOT_NEGATIVE = (
     "weight_decay", "new_layers_rate", "proxies_rate", "rotate_degrees", "zoom", "stretch", "shear", "shift",
-    "seed",
+    "checkpoint_minutes", "seed",
 )  # fmt: skip
 _AT_LEAST_0_BELOW_1 = ("momentum", "test_share", "validation_share")
 _ONE_OF = {"precision": PRECISIONS, "pixels": tuple(PIXELS)}
@@ -79,6 +80,8 @@ class Settings:
         proxies_rate: how many times faster the proxies of proxy_nca and proxy_anchor learn
         freeze_batch_norm: keep batch norm as it is, statistics too; none: where weights are pretrained
         validate_every_steps: validate and save a checkpoint after each so many steps
+        checkpoint_minutes: save a checkpoint after each so many minutes too
+        patience: end training after so many validations without a better one; none: after all steps
         test_share: share of all classes never used, left to `rll evaluate`, where the data set has no splits
         validation_share: share of the training classes held out, where the data set has no validation split
         validation_folds: cross-validation on so many parts of the training classes; 0: none
@@ -120,6 +123,8 @@ class Settings:
     proxies_rate: float = 10.0
     freeze_batch_norm: bool | None = None
     validate_every_steps: int = 100
+    checkpoint_minutes: float = 10.0
+    patience: int | None = None
     test_share: float = 0.0
     validation_share: float = 0.15
     validation_folds: int = 0

@@ -8,7 +8,7 @@ import shutil
 import statistics
 import sys
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,23 @@ from rll_tf.data import (
     CorruptPictureError,
     PictureCache,
     class_balanced_batches,
+    evaluation_batches,
     name_corrupt,
     training_batches,
 )
+from rll_tf.evaluation import RetrievalMetrics
 from rll_tf.models import find_backbone, pretrained_origin
+from rll_tf.progress import progress
 from rll_tf.training.build import build
-from rll_tf.training.callbacks import Checkpoint, StepLog, best_epoch
+from rll_tf.training.callbacks import Checkpoint, Metrics, StepLog, best_epoch, is_finished
 from rll_tf.training.commit import source_commit
 from rll_tf.training.embed import evaluate
 from rll_tf.training.files import write_json
-from rll_tf.training.optimizers import update_count
+from rll_tf.training.interrupt import Interrupt
 from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
+
+_LINE = "{desc} |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
 
 def train(
@@ -69,6 +74,7 @@ def train(
         ValueError: the pictures don't suffice, or differ from those that a resumed run began with.
         FileExistsError: `folder` holds something already.
         CorruptPictureError: a picture can't be read or decoded.
+        KeyboardInterrupt: on Ctrl-C, once the step is finished and saved; a second one ends the process.
     """
     catalogue = settings.split(catalogue)
     pictures = catalogue.select("train")
@@ -87,7 +93,7 @@ def train(
         model, first_step = build(settings, pictures.class_count), 0
         run = Run.create(folder, {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt})
     try:
-        if first_step < settings.steps:
+        if not is_finished(run.epochs(), settings):
             _fit(model, settings, pictures, held_out, run, first_step, cache)
     except CorruptPictureError:
         if not run.last_file.exists() and not resume:
@@ -107,6 +113,8 @@ def _adapt(
     validated = f", {held_out.class_count} classes held out for validation" if held_out else ""
     print(f"training on {len(pictures)} pictures of {len(classes)} classes{validated}")
     if held_out is None:
+        if settings.patience is not None:
+            raise ValueError(f"patience needs classes to validate on; none of {pictures.spec} are held out")
         print("no classes are held out for validation: the last checkpoint counts as the best")
     single = classes[counts == 1]
     if len(single):
@@ -170,15 +178,10 @@ def check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
 
 def _begin(settings: Settings, run: Run, classes: int) -> tuple[keras.Model, int]:
     """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
-    if run.last_file.is_file():
-        model = run.last_model()
-        updates = update_count(model.optimizer)
-        # Loss scaling leaves out the update of a step that overflowed; the step counts all the same.
-        step = next((row["step"] for row in reversed(run.epochs()) if row.get("updates") == updates), updates)
+    model, step = run.last_state() or (build(settings, classes), 0)
+    if step:
         print(f"continuing after step {step}")
-    else:
-        model, step = build(settings, classes), 0
-    run.rewind(step if step else -1)  # an unfinished step 0 is validated again
+    run.rewind(step)
     return model, step
 
 
@@ -205,31 +208,54 @@ def _fit(
         first_step=first_step,
         cache=cache,
     )
-
-    def validate(model: keras.Model) -> dict[str, dict[str, float]]:
-        if held_out is None:
-            return {}
-        return evaluate(model, held_out, settings.preprocessing, clustering=False, cache=cache)
-
-    log = StepLog(run, first_step, settings.steps)
-    checkpoint = Checkpoint(run, log, validate)
-    every = settings.validate_every_steps
-    try:
-        model.fit(
-            dataset,
-            initial_epoch=first_step // every,
-            epochs=-(-settings.steps // every),
-            steps_per_epoch=every,
-            callbacks=[log, checkpoint],
-            verbose=1 if sys.stdout.isatty() else 2,
-            shuffle=False,
+    validate = None if held_out is None else _validation(model, settings, held_out, cache)
+    bar = progress(what="training", total=settings.steps, initial=first_step, layout=_LINE, delay_s=0)
+    with bar, Interrupt() as interrupt:
+        log = StepLog(run, first_step, bar)
+        checkpoint = Checkpoint(run, settings, log, validate, interrupt)
+        checkpoint.begin(model)
+        if not is_finished(run.epochs(), settings):
+            try:
+                # One epoch: a run is interrupted and continued after any step.
+                model.fit(
+                    dataset,
+                    steps_per_epoch=settings.steps - first_step,
+                    callbacks=[log, checkpoint],
+                    verbose=0,
+                    shuffle=False,
+                )
+            except tf.errors.OpError as error:
+                raise name_corrupt(pictures, error) from error
+        if interrupt.pressed:
+            raise checkpoint.interrupted()
+    if log.step < settings.steps:
+        print(f"ended at step {log.step}: {settings.patience} validations without a better one")
+    if log.seconds:
+        write_json(
+            run.cost_file,
+            {"seconds_a_step": statistics.median(log.seconds), "peak_memory_mib": _peak_memory_mib()},
         )
-    except tf.errors.OpError as error:
-        raise name_corrupt(pictures, error) from error
-    write_json(
-        run.cost_file,
-        {"seconds_a_step": statistics.median(log.seconds), "peak_memory_mib": _peak_memory_mib()},
+
+
+def _validation(
+    model: keras.Model, settings: Settings, held_out: Catalogue, cache: PictureCache | None
+) -> Callable[[], Metrics]:
+    """What gives the validation metrics of the model as it is when called."""
+    metrics = RetrievalMetrics(
+        evaluation_batches(held_out, settings.preprocessing, cache=cache),
+        held_out.labels,
+        outputs=settings.levels,
+        normalize=False,  # they are of unit norm
     )
+    metrics.set_model(model)
+
+    def validate() -> Metrics:
+        try:
+            return metrics.compute()
+        except tf.errors.OpError as error:
+            raise name_corrupt(held_out, error) from error
+
+    return validate
 
 
 def _peak_memory_mib() -> float | None:
@@ -244,8 +270,9 @@ def _peak_memory_mib() -> float | None:
 
 def _finish(settings: Settings, held_out: Catalogue | None, run: Run, cache: PictureCache | None) -> None:
     """Write `metrics.json`: the best model's whole metrics on the validation classes."""
-    best = best_epoch(run)
-    result: dict[str, Any] = {"steps": settings.steps, "best_step": best["step"] if best else None}
+    rows = run.epochs()
+    best = best_epoch(rows)
+    result: dict[str, Any] = {"steps": rows[-1]["step"], "best_step": best["step"] if best else None}
     if held_out is not None:
         result["validation"] = evaluate(run.best_model(), held_out, settings.preprocessing, cache=cache)
     write_json(run.metrics_file, result)

@@ -18,7 +18,7 @@ def touch(*files):
 
 
 def test_a_class_is_every_directory_that_holds_pictures(tmp_path):
-    """Classes are named by relative path and sorted; other files and hidden ones are passed over."""
+    """Classes are named by relative path and sorted; hidden ones are passed over, others counted."""
     touch(
         tmp_path / "b" / "2.JPG",
         tmp_path / "b" / "1.png",
@@ -27,9 +27,13 @@ def test_a_class_is_every_directory_that_holds_pictures(tmp_path):
         tmp_path / "a" / "deep" / "x.jpeg",
         tmp_path / "a" / "y.bmp",
         tmp_path / ".cache" / "z.png",
-        tmp_path / "empty" / "readme.md",
+        tmp_path / "empty" / "README",
+        tmp_path / "empty" / "Notes.TXT",
     )
-    catalogue = open_dataset(f"folder:{tmp_path}")
+    with pytest.warns(
+        UserWarning, match=r"3 files of other kinds are left out, by suffix: 2 \.txt, 1 without"
+    ):
+        catalogue = open_dataset(f"folder:{tmp_path}")
     assert catalogue.class_names == ("a", "a/deep", "b")
     assert [os.path.relpath(path, tmp_path) for path in catalogue.paths] == [
         "a/y.bmp",
@@ -59,6 +63,9 @@ def test_a_missing_folder_and_one_without_pictures_have_their_own_errors(tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no pictures; expected one directory a class"):
         open_dataset(f"folder:{tmp_path}/empty")
+    touch(tmp_path / "scans" / "1.tif")
+    with pytest.raises(ValueError, match=r"found other files, by suffix: 1 \.tif"):
+        open_dataset(f"folder:{tmp_path}/scans")
 
 
 def test_names_that_are_not_utf8_are_read_and_shown(tmp_path):

@@ -70,7 +70,7 @@ def test_a_run_folder_holds_everything(run_folder):
     files = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
     assert files == {
         "config.json", "steps.jsonl", "epochs.jsonl", "cost.json", "metrics.json",
-        "checkpoints/last.keras", "checkpoints/best.keras",
+        "checkpoints/last.keras", "checkpoints/previous.keras", "checkpoints/best.keras",
     }  # fmt: skip
     config = json.loads((run_folder / "config.json").read_text())
     assert config["recipe"] == "convnet"
@@ -97,6 +97,18 @@ def test_evaluate_writes_every_key(run_folder, tmp_path, capfd):
         assert all(0 <= value <= 1 for value in values.values())
     assert "concat" in capfd.readouterr().out
     assert list(report.glob("*.html"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_files_of_other_kinds_are_counted_in_one_line(run_folder, tmp_path, capfd):
+    """Every command that opens the folder says so."""
+    folder = write_pictures(tmp_path / "pictures", classes=3)
+    (folder / "class 1" / "scan.TIF").touch()
+    rll("evaluate", run_folder, "--data", f"folder:{folder}")
+    assert capfd.readouterr().err == (
+        f"warning: {folder}: 1 files of other kinds are left out, by suffix: 1 .tif; "
+        "pictures are .bmp, .gif, .jpeg, .jpg, .png, .webp\n"
+    )
 
 
 def test_evaluate_says_which_split_the_numbers_come_from(run_folder, pictures, tmp_path):
@@ -273,8 +285,9 @@ def test_settings_that_make_no_model_leave_no_folder(capfd, mistake, pictures, t
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_training(capfd, pictures, tmp_path):
+def test_a_loss_that_is_not_finite_stops_training(capfd, pictures, tmp_path, monkeypatch):
     """The message says at which step, and what to change."""
+    monkeypatch.setenv("RLL_PROGRESS", "0")
     words = ("train", "convnet", "--data", f"folder:{pictures}", "--out", tmp_path / "run", *TINY_SETTINGS)
     message = error_of(capfd, *words, "--set", "levels=low", "--set", "learning_rate=1e30")
     assert "the loss is nan at step" in message

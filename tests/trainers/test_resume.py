@@ -1,6 +1,9 @@
-"""A killed training run, taken up again."""
+"""A killed or interrupted training run, taken up again."""
 
+import functools
 import json
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +12,8 @@ import time
 
 import pytest
 
+from rll_tf.evaluation import RetrievalMetrics
+from rll_tf.training import Run
 from rll_tf.training.callbacks import StepLog
 from tests.conftest import ROOT, TINY, TINY_SETTINGS, rll
 from trainers import cli
@@ -22,6 +27,27 @@ def files_of(folder):
     return {name: (folder / name).read_text() for name in ("steps.jsonl", "epochs.jsonl", "metrics.json")}
 
 
+def steps_of(folder):
+    """How many steps are logged."""
+    file = folder / "steps.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def start(command):
+    """`rll` in a process of its own."""
+    words = [sys.executable, "-m", "trainers.cli", *command]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process):
+    """Until it holds, while the process runs."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(pictures, tmp_path_factory):
     """The run that nothing stopped."""
@@ -30,18 +56,28 @@ def uninterrupted(pictures, tmp_path_factory):
     return folder
 
 
+def pressing_at(method, turn):
+    """A method after whose `turn`-th call Ctrl-C is pressed."""
+    calls = 0
+
+    @functools.wraps(method)
+    def pressed(*arguments, **named):
+        nonlocal calls
+        result = method(*arguments, **named)
+        calls += 1
+        if calls == turn:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    return pressed
+
+
 def test_a_run_killed_in_the_middle_ends_as_if_it_had_not_been(uninterrupted, pictures, tmp_path):
     """Kill -9 after the first checkpoint, then --resume: every step's loss and all metrics are equal."""
     folder = tmp_path / "killed"
     command = ["train", "convnet", "--data", f"folder:{pictures}", "--out", str(folder), *SETTINGS]
-    with subprocess.Popen(
-        [sys.executable, "-m", "trainers.cli", *command], cwd=ROOT, stdout=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (folder / "checkpoints" / "last.keras").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    with start(command) as process:
+        wait_for((folder / "checkpoints" / "last.keras").exists, process)
         process.send_signal(signal.SIGKILL)
     assert not (folder / "metrics.json").exists()
     rll("train", "convnet", "--out", folder, "--resume")
@@ -59,26 +95,121 @@ def test_logs_beyond_the_last_checkpoint_are_written_again(uninterrupted, tmp_pa
     assert files_of(folder) == files_of(uninterrupted)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "turn", "step"),
+    [
+        (StepLog, "on_train_batch_end", 6, 6),
+        (RetrievalMetrics, "compute", 3, 8),
+        pytest.param(StepLog, "on_train_batch_end", 4, 4, marks=pytest.mark.slow),
+        pytest.param(RetrievalMetrics, "compute", 1, 0, marks=pytest.mark.slow),
+        pytest.param(RetrievalMetrics, "compute", 5, 14, marks=pytest.mark.slow),
+    ],
+    ids=[
+        "between validations",
+        "while validating",
+        "before a validation",
+        "before the first step",
+        "at the end",
+    ],
+)
+def test_ctrl_c_saves_and_says_where(
+    owner, name, turn, step, uninterrupted, pictures, tmp_path, monkeypatch, capfd
+):
+    """Status 130 and the step, saved; resumed, every number is that of an undisturbed run."""
+    folder = tmp_path / "run"
+    command = ["train", "convnet", "--data", f"folder:{pictures}", "--out", str(folder), *SETTINGS]
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, pressing_at(getattr(owner, name), turn))
+        assert cli.run(command) == 130
+    where = (
+        f"after step {step}, which {folder}/checkpoints/last.keras holds" if step else "before the first step"
+    )
+    message = f"rll: interrupted {where}; continue with: rll train convnet --out {folder} --resume\n"
+    assert capfd.readouterr().err.endswith(message)
+    rll("train", "convnet", "--out", folder, "--resume")
+    assert f"continuing after step {step}\n" in capfd.readouterr().out or not step
+    assert files_of(folder) == files_of(uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", random.Random(16).sample(range(11), 10))
+def test_ctrl_c_at_a_random_moment(lines, uninterrupted, pictures, tmp_path):
+    """In a process of its own, once so many steps are logged."""
+    folder = tmp_path / "run"
+    command = ["train", "convnet", "--data", f"folder:{pictures}", "--out", str(folder), *SETTINGS]
+    with start(command) as process:
+        wait_for(lambda: (folder / "config.json").exists() and steps_of(folder) >= lines, process)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate()[1]
+    assert process.returncode == 130, errors
+    found = re.search(r"^rll: interrupted after step (\d+), which", errors, re.MULTILINE)
+    assert lines <= int(found[1] if found else 0) == steps_of(folder)
+    rll("train", "convnet", "--out", folder, "--resume")
+    assert files_of(folder) == files_of(uninterrupted)
+
+
+PRESSED_TWICE = """
+import signal, sys, threading
+from rll_tf.training.callbacks import StepLog
+from trainers import cli
+log_step = StepLog.on_train_batch_end
+def press(self, *arguments, **named):
+    log_step(self, *arguments, **named)
+    if self.step == 6:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        threading.Event().wait()  # a step that doesn't end
+StepLog.on_train_batch_end = press
+cli.run(sys.argv[1:])
+"""
+
+
+def test_a_second_ctrl_c_ends_at_once(pictures, tmp_path):
+    """Within a step: status 130, and the last checkpoint is whole."""
+    folder = tmp_path / "run"
+    command = ["train", "convnet", "--data", f"folder:{pictures}", "--out", str(folder), *SETTINGS]
+    process = subprocess.run(
+        [sys.executable, "-c", PRESSED_TWICE, *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 130
+    assert "a second Ctrl-C ends at once" in process.stderr
+    assert Run.open(folder).last_state()[1] == 4
+
+
+def test_a_damaged_checkpoint_costs_an_interval(uninterrupted, tmp_path, capfd):
+    """The one before takes its place, a line says so; where both are damaged, an error names one."""
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    checkpoints, whole = folder / "checkpoints", files_of(folder)
+    content = (checkpoints / "last.keras").read_bytes()
+    (checkpoints / "last.keras").write_bytes(content[: len(content) // 2])
+    rll("train", "convnet", "--out", folder, "--resume")
+    lines = capfd.readouterr().out.splitlines()
+    [line] = [line for line in lines if "it may be damaged" in line]
+    assert line.startswith(f"{checkpoints}/last.keras can't be loaded, it may be damaged: ")
+    assert line.endswith("; training goes on from previous.keras, the checkpoint before")
+    assert "continuing after step 12" in lines
+    assert files_of(folder) == whole
+    for name in ("last", "previous"):
+        (checkpoints / f"{name}.keras").write_bytes(content[: len(content) // 2])
+    assert cli.run(["train", "convnet", "--out", str(folder), "--resume"]) == 1
+    assert (
+        "previous.keras can't be loaded, it may be damaged: File is not a zip file" in capfd.readouterr().err
+    )
+
+
 @pytest.mark.slow
 def test_a_run_in_half_precision_ends_as_if_uninterrupted(pictures, tmp_path, monkeypatch):
     """The checkpoint holds momentum, step and loss scale: no logged number differs."""
     command = ["train", "convnet", "--data", f"folder:{pictures}", *SETTINGS, "--precision", "mixed_float16"]
     command += ["--set", "steps=8", "--set", "levels=high"]
     rll(*command, "--out", tmp_path / "whole")
-    log_step = StepLog.on_train_batch_end
-
-    def stop_at_step_6(self, batch, logs=None):
-        log_step(self, batch, logs)
-        if self.step == 6:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(StepLog, "on_train_batch_end", stop_at_step_6)
-        assert cli.run([*command, "--out", str(tmp_path / "stopped")]) != 0
+        patched.setattr(StepLog, "on_train_batch_end", pressing_at(StepLog.on_train_batch_end, 6))
+        assert cli.run([*command, "--out", str(tmp_path / "stopped")]) == 130
     rll("train", "convnet", "--out", tmp_path / "stopped", "--resume")
-    whole, stopped = files_of(tmp_path / "whole"), files_of(tmp_path / "stopped")
-    assert stopped == whole
-    assert [json.loads(row).get("updates", 0) for row in whole["epochs.jsonl"].splitlines()][-1] > 4
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+    optimizer = Run.open(tmp_path / "whole").last_state()[0].optimizer
+    assert 4 < int(optimizer.inner_optimizer.iterations) < 8  # scaled losses overflowed
 
 
 def test_a_finished_run_is_left_as_it_is(uninterrupted):

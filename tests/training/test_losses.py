@@ -58,7 +58,7 @@ def test_a_run_is_resumed_and_evaluated(tmp_path):
     settings = SMALL.override(["loss=proxy_anchor", "halve_every_steps=3", "levels=low"])
     catalogue = open_dataset("glyphs")
     run = train(settings, catalogue, tmp_path / "run")
-    rows, weights = run.steps_file.read_text().splitlines(), run.last_model().get_weights()
+    rows, weights = run.steps_file.read_text().splitlines(), run.last_state()[0].get_weights()
     assert all(np.isfinite(json.loads(row)["loss"]) for row in rows)
     assert set(run.best_model().output) == {"low"}
     rll("export", run.folder, "--to", tmp_path / "exported")
@@ -70,7 +70,7 @@ def test_a_run_is_resumed_and_evaluated(tmp_path):
     run.metrics_file.unlink()
     train(settings, catalogue, run.folder, resume=True)
     assert [json.loads(row)["step"] for row in run.steps_file.read_text().splitlines()] == [1, 2, 3, 4]
-    for found, expected in zip(run.last_model().get_weights(), weights, strict=True):
+    for found, expected in zip(run.last_state()[0].get_weights(), weights, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -79,7 +79,7 @@ def test_proxies_learn_faster_and_are_resumed(tmp_path):
     settings = SMALL.override(["loss=proxy_nca", "validate_every_steps=4"])
     start = build(settings, classes=85)
     run = train(settings, open_dataset("glyphs"), tmp_path / "run")
-    model = run.last_model()
+    model = run.last_state()[0]
     assert model.optimizer.multipliers == {"low_similarity": 10.0, "high_similarity": 10.0}
     before, after = (each.get_layer("low_similarity").proxies.numpy() for each in (start, model))
     assert np.abs(after - before).max() > 1e-3
@@ -109,7 +109,7 @@ def test_every_loss_learns_glyphs(name, tmp_path, capsys):
     letters = catalogue.select("test")
     untrained = evaluate(build(settings, classes=85), letters, settings.preprocessing, clustering=False)
     run = train(settings, catalogue, tmp_path / "run")
-    trained = evaluate(run.last_model(), letters, settings.preprocessing, clustering=False)
+    trained = evaluate(run.last_state()[0], letters, settings.preprocessing, clustering=False)
     before, after = (each["concat"]["recall@1"] for each in (untrained, trained))
     with capsys.disabled():
         print(f"\n| `{name}` | {before:.3f} | {after:.3f} | {trained['concat']['map@r']:.3f} |")

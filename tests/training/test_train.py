@@ -51,6 +51,36 @@ def test_without_validation_the_last_checkpoint_is_the_best(tmp_path, capsys):
     assert not np.array_equal(last[0], build(settings).get_weights()[0])
 
 
+def test_training_ends_when_patience_runs_out(pictures, tmp_path, capsys):
+    """After so many validations without a better one, and not again when resumed."""
+    settings = SETTINGS.override(["learning_rate=1e-9", "validation_share=0.4", "patience=1"])
+    catalogue = open_dataset(f"folder:{pictures}")
+    for resume in (False, True):
+        run = train(settings, catalogue, tmp_path / "run", resume=resume)
+        assert [row["step"] for row in run.epochs()] == [0, 2]
+        assert json.loads(run.metrics_file.read_text())["steps"] == 2
+    assert "ended at step 2: 1 validations without a better one" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="patience needs classes to validate on; none of folder:"):
+        train(settings.override(["validation_share=0"]), catalogue, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(0, [1, 2, 3, 4]), (10, [2, 4])])
+def test_checkpoints_are_saved_by_time_too(minutes, steps, pictures, tmp_path, monkeypatch):
+    """With 0 minutes after each step, and the last two are kept."""
+    saved, save = [], Run.save_state
+
+    def save_state(self, model, step):
+        saved.append(step)
+        save(self, model, step)
+
+    monkeypatch.setattr(Run, "save_state", save_state)
+    settings = SETTINGS.override([f"checkpoint_minutes={minutes}"])
+    run = train(settings, open_dataset(f"folder:{pictures}"), tmp_path / "run")
+    assert saved == steps
+    run.last_file.unlink()
+    assert run.last_state()[1] == steps[-2]
+
+
 def test_a_data_sets_own_splits_are_used(tmp_path):
     """Glyphs brings its validation classes; test classes are never opened."""
     run = train(SETTINGS.override(["steps=1"]), open_dataset("glyphs"), tmp_path / "run")
