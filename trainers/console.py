@@ -24,7 +24,8 @@ EXPECTED = (ValueError, OSError, ImportError)
 def main(commands: click.Group) -> None:
     """Run the command line's command as this process."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are not UTF-8
+        # A path may hold bytes that are not UTF-8; a log shows lines as they come.
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     sys.exit(run(commands, sys.argv[1:]))
 
 
@@ -126,6 +127,5 @@ def _warn(message: Warning | str, *where: Any, **how: Any) -> None:
 
 
 def _complain(message: str, status: int) -> int:
-    sys.stdout.flush()  # the error comes last, where both go to one file
     print(PREFIX + " ".join(message.split()), file=sys.stderr)
     return status

@@ -58,7 +58,8 @@ def class_balanced_dataset(
         np.unique(labels, return_inverse=True)[1].reshape(-1), classes_per_batch, images_per_class, seed
     )
     if isinstance(pictures, tf.data.Dataset):
-        pictures = np.stack([_first(element) for element in pictures.as_numpy_iterator()])
+        elements = progress(pictures.as_numpy_iterator(), "reading pictures", total=len(labels))
+        pictures = np.stack([_first(element) for element in elements])
     if not callable(pictures):
         if len(pictures) != len(labels):
             raise ValueError(

@@ -124,8 +124,10 @@ class Checkpoint(keras.callbacks.Callback):
         return step % settings.validate_every_steps == 0 or step == settings.steps
 
     def _validate_if_due(self) -> None:
+        if not self._is_due():
+            return
         rows, step = self.run.epochs(), self.log.step
-        if not self._is_due() or (rows and rows[-1]["step"] == step):
+        if rows and rows[-1]["step"] == step:
             return
         row: dict[str, Any] = {"epoch": -(-step // self.settings.validate_every_steps), "step": step}
         if step:

@@ -69,7 +69,7 @@ def compare(folder, out, *arguments):
 def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     """Test pictures are opened after all training; then nothing is trained twice; all is written."""
     catalogue = open_dataset(f"folder:{folder}").set_apart(0.5)
-    hidden = {path: path + ".hidden" for path in catalogue.select("test").paths}
+    hidden = {path: Path(path).with_name(f".{Path(path).name}") for path in catalogue.select("test").paths}
     for path, moved in hidden.items():
         os.rename(path, moved)
         os.symlink("nowhere", path)  # reading raises
