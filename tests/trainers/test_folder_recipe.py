@@ -62,15 +62,14 @@ def test_settings_follow_from_the_pictures(pictures, expected):
     assert {name: getattr(settings, name) for name in expected} == expected
 
 
-def test_from_imagenet_the_rate_is_halved_after_each_quarter():
-    """Of the recipe's steps or the user's; validations follow the steps too."""
-    pictures = pictures_of(100, 30)
-    chosen, fewer = (
-        folder.settings_for(pictures, {"weights": "imagenet", **steps}) for steps in ({}, {"steps": 80})
+def test_validations_follow_the_users_steps():
+    """A run shortened by `steps` is validated four times too."""
+    settings = folder.settings_for(pictures_of(100, 30), {"weights": "imagenet", "steps": 80})
+    assert (settings.backbone, settings.steps, settings.validate_every_steps) == (
+        "efficientnet_lite0",
+        80,
+        20,
     )
-    assert (chosen.backbone, chosen.freeze_batch_norm) == ("efficientnet_lite0", None)
-    assert chosen.halve_every_steps == -(-chosen.steps // 4)
-    assert (fewer.steps, fewer.halve_every_steps, fewer.validate_every_steps) == (80, 20, 20)
 
 
 def test_small_batches_have_smaller_rates():

@@ -24,7 +24,6 @@ Every number below is a default; `--set key=value` replaces it. What is chosen i
   always for `inception_bn`.
 * K is m / 2, but from 2 to 4, and C what then fits the batch; with fewer classes than that C is their number
   and K grows, up to 8 or m, to fill the batch. A batch that stays smaller has a learning rate in proportion.
-* From ImageNet's weights, the learning rate is halved after each quarter of the steps.
 * 15% of the classes are held out to choose the best checkpoint, but at most 500 classes; none of fewer than
   6.
 
@@ -68,7 +67,6 @@ class Plan:
     fewest_steps: int = 300
     most_steps: int = 10_000
     embedding_dim: int | None = None
-    halvings: int = 0
 
 
 SMALL = Plan(convnet.SETTINGS, batch=180, passes=40, most_steps=3_000)
@@ -93,7 +91,6 @@ IMAGENET = Plan(
     passes=12,
     fewest_steps=100,
     embedding_dim=512,
-    halvings=3,
 )
 
 
@@ -142,7 +139,6 @@ def settings_for(catalogue: Catalogue, given: Mapping[str, Any]) -> Settings:
         images_per_class=of_class,
         steps=steps,
         learning_rate=float(f"{plan.settings['learning_rate'] * min(1.0, size / plan.batch):.2g}"),
-        halve_every_steps=-(-steps // (plan.halvings + 1)) if plan.halvings else None,
         mirror=has_colour,
         validate_every_steps=min(500, max(1, steps // 4)),
         validation_share=share,
