@@ -34,6 +34,8 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
         ValueError: the settings don't fit together, or the file doesn't fit the model.
         FileNotFoundError: there is no such file.
     """
+    if settings.memory and settings.loss != "ranked_list":
+        raise ValueError(f"memory is for loss=ranked_list; got loss={settings.loss}")
     keras.utils.set_random_seed(settings.seed)
     side, weights = settings.input_px, settings.weights
     # Keras builds its applications with these; whatever else is loaded afterwards.
@@ -64,9 +66,10 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
     if settings.loss in PROXY_LOSSES:
         rates |= dict.fromkeys(outputs, settings.proxies_rate)
     parameters = settings.loss_parameters
+    ranked_list = {**settings.ranked_list, "memory": settings.memory, "memory_start": settings.memory_start}
     model.compile(
         _optimizer(settings, {layer: rate for layer, rate in rates.items() if rate != 1}),
-        {output: make_loss(settings.loss, parameters, settings.ranked_list) for output in outputs},
+        {output: make_loss(settings.loss, parameters, ranked_list) for output in outputs},
         metrics={output: make_metrics(settings.loss, settings.ranked_list) for output in outputs},
         jit_compile=settings.jit,  # XLA makes a step of these convolutions slower on a CPU
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from rll_tf.losses import LOSSES, NegativeShare, PositiveShare
 from rll_tf.losses.keras_loss import BatchLoss
+from rll_tf.losses.memory import CrossBatchMemory
 
 # Where a recipe's defaults, for embeddings of unit norm, are not those of the loss's class.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -50,6 +52,28 @@ def make_loss(name: str, parameters: Mapping[str, Any], ranked_list: Mapping[str
     """
     given = ranked_list if name == "ranked_list" else {}
     return LOSSES[name](**{**loss_parameters(name), **given, **parameters})
+
+
+def memory_state(model: keras.Model) -> dict[str, np.ndarray]:
+    """What the memories of a compiled model's losses hold, by output and name."""
+    return {
+        f"{output}/{name}": array
+        for output, memory in _memories(model)
+        for name, array in memory.state().items()
+    }
+
+
+def restore_memory(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
+    """Take up what `memory_state` returned."""
+    for output, memory in _memories(model):
+        start = f"{output}/"
+        memory.restore({name[len(start) :]: state[name] for name in state if name.startswith(start)})
+
+
+def _memories(model: keras.Model) -> Iterator[tuple[str, CrossBatchMemory]]:
+    for output, loss in model.loss.items():
+        if (memory := getattr(loss, "cross_batch_memory", None)) is not None:
+            yield output, memory
 
 
 def make_metrics(name: str, ranked_list: Mapping[str, Any]) -> list[keras.metrics.Metric]:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from rll_tf.models import find_backbone
 from rll_tf.training.files import read_json, read_lines, replacing, write_json
+from rll_tf.training.losses import memory_state, restore_memory
 from rll_tf.training.settings import Settings
 
 # What `config.json` holds at least.
 _CONFIG = {"data", "settings", "fingerprint", "classes"}
-# A checkpoint's member beside Keras's own: how many steps were done.
-_STEP = "step.txt"
+# A checkpoint's members beside Keras's own: how many steps were done, and what losses remember.
+_STEP, _MEMORY = "step.txt", "memory.npz"
 # What Keras, zipfile and h5py raise for a damaged checkpoint.
 LOAD_ERRORS = (
     zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, UserWarning, ValueError, zlib.error,
@@ -135,7 +137,11 @@ class Run:
         files = [file for file in (self.last_file, self.previous_file) if file.is_file()]
         for file in files:
             try:
-                model, step = self._load(file), _step(file)
+                model = self._load(file)
+                with _naming(file), zipfile.ZipFile(file) as archive:
+                    step = int(archive.read(_STEP))
+                    with archive.open(_MEMORY) as stream, np.load(stream) as memory:
+                        restore_memory(model, memory)
             except ValueError as error:
                 if file == files[-1]:
                     raise
@@ -152,6 +158,8 @@ class Run:
             model.save(partial)
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.writestr(_STEP, str(step))
+                with archive.open(_MEMORY, "w") as stream:
+                    np.savez(stream, **memory_state(model))  # type: ignore[arg-type]
             if self.last_file.exists():
                 os.replace(self.last_file, self.previous_file)
 
@@ -183,12 +191,6 @@ class Run:
             # Keras only warns where it leaves an optimizer's state out.
             warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
             return keras.models.load_model(file)
-
-
-def _step(file: Path) -> int:
-    """After which step a state of training is."""
-    with _naming(file), zipfile.ZipFile(file) as archive:
-        return int(archive.read(_STEP))
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ _AT_LEAST = {
 }
 _NOT_NEGATIVE = (
     "weight_decay", "new_layers_rate", "proxies_rate", "rotate_degrees", "zoom", "stretch", "shear", "shift",
-    "checkpoint_minutes", "seed",
+    "checkpoint_minutes", "seed", "memory", "memory_start",
 )  # fmt: skip
 _AT_LEAST_0_BELOW_1 = ("momentum", "test_share", "validation_share")
 _ONE_OF = {"precision": PRECISIONS, "pixels": tuple(PIXELS)}
@@ -69,6 +69,8 @@ class Settings:
         margin: ranked_list's m; positives are pulled to alpha - margin or nearer
         temperature: ranked_list's T, how much more the hardest negatives count
         variant: of ranked_list: paper, release2019 or release2020
+        memory: ranked_list's, how many embeddings of earlier steps it compares with besides, by level
+        memory_start: the first step that uses them
         classes_per_batch: C, classes in a batch
         images_per_class: K, pictures of each class in a batch
         steps: batches to train on
@@ -112,6 +114,8 @@ class Settings:
     margin: float = 0.4
     temperature: float = 10.0
     variant: str = "paper"
+    memory: int = 0
+    memory_start: int = 0
     classes_per_batch: int = 60
     images_per_class: int = 3
     steps: int = 600

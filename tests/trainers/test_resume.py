@@ -18,7 +18,7 @@ from rll_tf.training.callbacks import StepLog
 from tests.conftest import ROOT, TINY, TINY_SETTINGS, rll
 from trainers import cli
 
-CHANGES = {"steps": 14, "levels": "low,mid", "mirror": "true", "rotate_degrees": 10}
+CHANGES = {"steps": 14, "levels": "low,mid", "mirror": "true", "rotate_degrees": 10, "memory": 30}
 SETTINGS = [*TINY_SETTINGS, *(word for key, value in CHANGES.items() for word in ("--set", f"{key}={value}"))]
 
 
