@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import dataclasses
+import email.utils
 import itertools
 import json
 import math
@@ -44,14 +45,22 @@ GRPC_MESSAGE_BYTES = 2**28
 # What fits into such a message in base64, with room for the rest: a BMP of 64 million pixels does.
 PICTURE_BYTES = GRPC_MESSAGE_BYTES * 3 // 4 - 2**16
 BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
-# HTTP's statuses and gRPC's codes. Of a server, or a proxy before it, that may respond soon:
-RETRIED = {502, 503, "UNAVAILABLE"}
-# Of one that ran out of its own time: the same request at once would only give it more to do.
-LATE = {504, "DEADLINE_EXCEEDED"}
+# How long a request that keeps failing is sent again where the call has no deadline.
+PATIENCE_S = 120.0
+# How often a server is asked for its status or metadata: whoever asks wants to know what is wrong.
+QUESTIONS = 4
+# What TensorFlow Serving is started with here (its default is 30), and how much later its word may come.
+SERVER_TIMEOUT_S, LEEWAY_S = 60, 5
+# HTTP's statuses and gRPC's codes. Of a server, or a proxy before it, that is overloaded or away for a while:
+RETRIED = {429, 502, 503, "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
+# Of one that ran out of its own time.
+LATE = {408, 504, "DEADLINE_EXCEEDED"}
 REJECTED = {
     *range(400, 500), "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE",
-    "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED",
+    "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED",
 }  # fmt: skip
+# gRPC has RESOURCE_EXHAUSTED for this too, which no later attempt changes.
+TOO_LONG = "message larger than max"
 # How much is shown of a response that is none.
 SHOWN_CHARACTERS = 200
 _CHUNK_BYTES = 2**16
@@ -93,11 +102,17 @@ class RequestError(EndpointError):
 
 
 class UnavailableError(EndpointError):
-    """The endpoint can't be reached or can't respond now, after every retry."""
+    """The endpoint can't be reached, or is overloaded, after every retry.
+
+    Attributes:
+        retry_after_s: what the endpoint asked to wait before the next attempt.
+    """
+
+    retry_after_s = 0.0
 
 
 class DeadlineError(EndpointError, TimeoutError):
-    """No response came in time; the request is not sent again, as the endpoint may still be busy with it."""
+    """No response came in time, after every retry."""
 
 
 class PictureError(ValueError):
@@ -150,21 +165,27 @@ class EmbeddingClient:
     """A client of one model of one endpoint; may be shared between threads, and is a context manager.
 
     Pictures go in batches, several at a time, and embeddings come in the pictures' order. A request that
-    fails on the way (no or a broken connection, 502, 503, UNAVAILABLE) is sent again after a growing,
-    random pause, unless its deadline would pass. That is safe, since predict is idempotent: it changes
-    nothing on the server. What the server rejects (4xx), does not do in time, or sends malformed (a proxy's
-    page, half a document) is not tried again.
+    fails on the way (no or a broken connection, 502), meets an overloaded server (429, 503,
+    RESOURCE_EXHAUSTED, UNAVAILABLE), or gets no response in time (504, DEADLINE_EXCEEDED) is sent again
+    after a growing, random pause, and not before the response's Retry-After, until the call's deadline. That
+    is safe, since predict is idempotent: it changes nothing on the server. What the server rejects (other
+    4xx) or sends malformed (a proxy's page, half a document) is not tried again.
 
     Args:
         url: `http://host:8501`, `https://…` (a path before `/v1` is kept), `grpc://host:8500` or `grpcs://…`.
         model_name: the model's name on the server.
-        version: use this version; None for the server's current one.
+        version: use this version, a number or a label; None for the server's current one. A call of several
+            requests asks for the number first and sends all of them to it, so that its rows are of one
+            version though another comes meanwhile; the server must keep the old one loaded, as `rll serve`
+            and our configuration do.
         batch_size: most pictures in a request.
         batch_bytes: most bytes of pictures in a request; a larger one is sent alone, up to 201 MB.
         concurrency: most requests under way.
-        deadline_s: for a whole call such as `embed`, with all its batches and retries; None for no limit.
-        attempt_deadline_s: for one attempt at one request; what takes longer ends the call.
-        attempts: how often a request is sent at most.
+        deadline_s: for a whole call such as `embed`, with all its batches and retries; None for no limit,
+            but for two minutes to a request that keeps failing.
+        attempt_deadline_s: for one attempt at one request; by default a little more than the server's own
+            time-out.
+        attempts: how often a request is sent at most; None for as often as the deadline allows.
         headers: sent along with each request, such as a proxy's authorisation.
 
     Raises:
@@ -177,18 +198,18 @@ class EmbeddingClient:
         url: str,
         model_name: str = "rll_tf",
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         batch_size: int = 64,
         batch_bytes: int = 2**24,
         concurrency: int = 4,
         deadline_s: float | None = None,
-        attempt_deadline_s: float = 60.0,
-        attempts: int = 4,
+        attempt_deadline_s: float = SERVER_TIMEOUT_S + LEEWAY_S,
+        attempts: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         for name, value in {"batch_size": batch_size, "batch_bytes": batch_bytes,
                             "concurrency": concurrency, "attempts": attempts}.items():  # fmt: skip
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}")
         for name, seconds in {"deadline_s": deadline_s, "attempt_deadline_s": attempt_deadline_s}.items():
             if seconds is not None and not seconds > 0:
@@ -201,8 +222,9 @@ class EmbeddingClient:
         self.url, self.model_name, self.version = url, model_name, version
         self._batch_size, self._batch_bytes, self._concurrency = batch_size, batch_bytes, concurrency
         self._deadline_s, self._attempt_s, self._attempts = deadline_s, attempt_deadline_s, attempts
+        self._patience_s = PATIENCE_S if deadline_s is None else math.inf
         transport: type[_Rest] | type[_Grpc] = _Rest if parts.scheme.startswith("http") else _Grpc
-        self._transport = transport(url, model_name, version, dict(headers or {}), concurrency)
+        self._transport = transport(url, model_name, dict(headers or {}), concurrency)
         self._pool = concurrent.futures.ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
@@ -223,7 +245,7 @@ class EmbeddingClient:
         return self._embeddings(level or DEFAULT_SIGNATURE, self._picture_batches(pictures))
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Embed decoded pictures, [n, h, w, 3] uint8 RGB of the size that the model takes: [n, d] float32.
+        """Embed decoded pictures, [n, s, s, 3] uint8 RGB, resized to the model's own s: [n, d] float32.
 
         Raises:
             ValueError: the array has another shape or dtype.
@@ -256,7 +278,7 @@ class EmbeddingClient:
 
     def status(self) -> dict[int, tuple[str, str]]:
         """Version -> its state (`AVAILABLE`, `LOADING`, `END`…) and the message of what went wrong, if so."""
-        return self._retried(self._transport.status, self._deadline())
+        return self._ask(self._transport.status)
 
     def is_ready(self) -> bool:
         """Whether a version is available; False also where the endpoint can't be reached."""
@@ -267,7 +289,11 @@ class EmbeddingClient:
 
     def metadata(self) -> dict[str, Any]:
         """The signatures, in the form of TensorFlow Serving's REST API: name -> inputs, outputs, method."""
-        return self._retried(self._transport.metadata, self._deadline())
+        return self._ask(self._transport.metadata)[1]
+
+    def current_version(self) -> int:
+        """The number of the version that responds now; where the client was given a number, that one."""
+        return self._ask(self._transport.metadata)[0]
 
     def close(self) -> None:
         """End the threads and connections; calls under way end first."""
@@ -279,6 +305,11 @@ class EmbeddingClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _ask(self, question: Callable[[int | str | None, float], R]) -> R:
+        return self._retried(
+            lambda seconds: question(self.version, seconds), self._deadline(), self._attempts or QUESTIONS
+        )
 
     def _embeddings(self, signature: str, batches: Iterable[_Batch]) -> np.ndarray:
         outputs = self._predictions(signature, batches, ["embedding"])
@@ -304,25 +335,30 @@ class EmbeddingClient:
     def _predictions(
         self, signature: str, batches: Iterable[_Batch], names: list[str]
     ) -> list[dict[str, np.ndarray]]:
-        deadline = self._deadline()
+        deadline, batches = self._deadline(), iter(batches)
+        first_batches, version = list(itertools.islice(batches, 2)), self.version
+        if len(first_batches) == 2 and not isinstance(version, int):
+            version, _ = self._retried(
+                lambda seconds: self._transport.metadata(self.version, seconds), deadline, self._attempts
+            )
 
         def predict(batch: _Batch) -> dict[str, np.ndarray]:
             first, inputs = batch
             (rows,) = {len(value) for value in inputs.values()}
 
             def attempt(seconds: float) -> dict[str, np.ndarray]:
-                outputs = self._transport.predict(signature, inputs, names, seconds)
+                outputs = self._transport.predict(version, signature, inputs, names, seconds)
                 _check_outputs(self.url, outputs, names, rows)
                 return outputs
 
             try:
-                return self._retried(attempt, deadline)
+                return self._retried(attempt, deadline, self._attempts)
             except RequestError as error:
                 if error.index is not None:  # beyond the request's own pictures it is another client's
                     error.index = first + error.index if error.index < rows else None
                 raise
 
-        return list(self._in_order(predict, iter(batches), deadline))
+        return list(self._in_order(predict, itertools.chain(first_batches, batches), deadline))
 
     def _in_order(self, call: Callable[[T], R], values: Iterator[T], deadline: float) -> Iterator[R]:
         """The calls' results in the values' order; never more than `concurrency` values are under way."""
@@ -349,46 +385,52 @@ class EmbeddingClient:
     def _deadline(self) -> float:
         return math.inf if self._deadline_s is None else time.monotonic() + self._deadline_s
 
-    def _retried(self, attempt: Callable[[float], R], deadline: float) -> R:
-        """Call with the seconds that an attempt has, again and again while that is safe and may help."""
+    def _retried(self, attempt: Callable[[float], R], deadline: float, attempts: int | None) -> R:
+        """Call with the seconds that an attempt has, again and again while that may help."""
         for number in itertools.count(1):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise self._late()
             try:
                 return attempt(min(self._attempt_s, left_s))
-            except UnavailableError:
+            except (UnavailableError, DeadlineError) as error:
+                if number == 1:
+                    deadline = min(deadline, time.monotonic() + self._patience_s)
                 # Full jitter: callers that failed together do not come back together.
                 pause_s = random.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2**number))
-                if number == self._attempts or time.monotonic() + pause_s >= deadline:
+                if isinstance(error, UnavailableError):
+                    pause_s += error.retry_after_s
+                if number == attempts or time.monotonic() + pause_s >= deadline:
                     raise
             time.sleep(pause_s)
         raise AssertionError("unreachable")
 
     def _late(self) -> DeadlineError:
-        return DeadlineError(self.url, f"no response within {self._deadline_s} s")
+        return DeadlineError(self.url, f"no response within {self._deadline_s or self._patience_s} s")
 
 
 class _Rest:
     """Attempts by REST; each method's last argument is the seconds it may take."""
 
-    def __init__(
-        self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
-    ) -> None:
+    def __init__(self, url: str, model_name: str, headers: dict[str, str], concurrency: int) -> None:
         # Of one host: a PoolManager closes its connections only when it is collected.
         self._pool = urllib3.connection_from_url(url, maxsize=concurrency)
         self._url = url
         self._headers = {**headers, "Content-Type": "application/json"}
         base = urllib.parse.urlsplit(url).path.rstrip("/")
-        suffix = "" if version is None else f"/versions/{version}"
-        self._model = f"{base}/v1/models/{urllib.parse.quote(model_name)}{suffix}"
+        self._model = f"{base}/v1/models/{urllib.parse.quote(model_name)}"
 
     def predict(
-        self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
+        self,
+        version: int | str | None,
+        signature: str,
+        inputs: Mapping[str, Any],
+        names: list[str],
+        seconds: float,
     ) -> dict[str, np.ndarray]:
         columns = {name: _json_column(value) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode("ascii")
-        response = self._call("POST", ":predict", body, seconds)
+        response = self._call("POST", f"{_suffix(version)}:predict", body, seconds)
         if not isinstance(response, dict) or "outputs" not in response:
             raise self._malformed("the response must hold 'outputs'; got", response)
         outputs = response["outputs"]
@@ -399,8 +441,8 @@ class _Rest:
         except ValueError as error:
             raise self._malformed("the response's rows must be equally long:", error) from error
 
-    def status(self, seconds: float) -> dict[int, tuple[str, str]]:
-        response = self._call("GET", "", None, seconds)
+    def status(self, version: int | str | None, seconds: float) -> dict[int, tuple[str, str]]:
+        response = self._call("GET", _suffix(version), None, seconds)
         try:
             return {
                 int(row["version"]): (str(row["state"]), str(row["status"]["error_message"]))
@@ -409,10 +451,11 @@ class _Rest:
         except (KeyError, TypeError, ValueError) as error:
             raise self._malformed("no status of a model:", response) from error
 
-    def metadata(self, seconds: float) -> dict[str, Any]:
-        response = self._call("GET", "/metadata", None, seconds)
+    def metadata(self, version: int | str | None, seconds: float) -> tuple[int, dict[str, Any]]:
+        response = self._call("GET", f"{_suffix(version)}/metadata", None, seconds)
         try:
-            return dict(response["metadata"]["signature_def"]["signature_def"])
+            signatures = dict(response["metadata"]["signature_def"]["signature_def"])
+            return int(response["model_spec"]["version"]), signatures
         except (KeyError, TypeError, ValueError) as error:
             raise self._malformed("no metadata of a model:", response) from error
 
@@ -423,7 +466,7 @@ class _Rest:
         return EndpointError(self._url, f"{rule} {str(found)[:SHOWN_CHARACTERS]}")
 
     def _call(self, method: str, suffix: str, body: bytes | None, seconds: float) -> Any:
-        status, content = self._exchange(method, self._model + suffix, body, seconds)
+        status, content, retry_after = self._exchange(method, self._model + suffix, body, seconds)
         try:
             # Strings that are not UTF-8, such as some files' names, come as Python's own file names do.
             response = json.loads(content.decode("utf-8", "surrogateescape"))
@@ -435,10 +478,13 @@ class _Rest:
         if not message:
             shown = content[:SHOWN_CHARACTERS].decode("utf-8", "replace")
             message = f"the response to {self._model}{suffix} must be JSON; got {shown!r}"
-        raise _error(self._url, str(message), status)
+        error = _error(self._url, str(message), status)
+        if isinstance(error, UnavailableError):
+            error.retry_after_s = _seconds_until(retry_after)
+        raise error
 
-    def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes]:
-        """One request and its whole response, which ends in time even if it trickles in."""
+    def _exchange(self, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, bytes, str]:
+        """One request: the status, body and Retry-After of its response, which ends in time even in drops."""
         end = time.monotonic() + seconds
         late = f"no whole response within {seconds:.3g} s"
         try:
@@ -468,15 +514,13 @@ class _Rest:
             raise DeadlineError(self._url, late) from error
         except urllib3.exceptions.HTTPError as error:
             raise UnavailableError(self._url, f"the connection broke: {error}") from error
-        return response.status, b"".join(chunks)
+        return response.status, b"".join(chunks), response.headers.get("Retry-After", "")
 
 
 class _Grpc:
     """The same by gRPC."""
 
-    def __init__(
-        self, url: str, model_name: str, version: int | None, headers: dict[str, str], concurrency: int
-    ) -> None:
+    def __init__(self, url: str, model_name: str, headers: dict[str, str], concurrency: int) -> None:
         try:
             import grpc
             import tensorflow as tf
@@ -495,6 +539,7 @@ class _Grpc:
             ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
             ("grpc.enable_retries", 0),  # the client's own rule retries, within its deadlines
+            ("grpc.lb_policy_name", "round_robin"),  # where a name has several addresses
             # A channel that failed rejects calls at once until it has tried again: let it try soon.
             ("grpc.initial_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
             ("grpc.min_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
@@ -505,15 +550,20 @@ class _Grpc:
         else:
             self._channel = grpc.insecure_channel(parts.netloc, options)
         self._url, self._apis, self._tf, self._error = url, apis, tf, grpc.RpcError
-        self._model_name, self._version = model_name, version
+        self._model_name = model_name
         self._headers = [(name.lower(), value) for name, value in headers.items()]
         self._predictions = apis.prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = apis.model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(
-        self, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
+        self,
+        version: int | str | None,
+        signature: str,
+        inputs: Mapping[str, Any],
+        names: list[str],
+        seconds: float,
     ) -> dict[str, np.ndarray]:
-        request = self._spec(self._apis.predict_pb2.PredictRequest())
+        request = self._spec(self._apis.predict_pb2.PredictRequest(), version)
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
             dtype = None if isinstance(value, np.ndarray) else self._tf.string
@@ -521,9 +571,9 @@ class _Grpc:
         response = self._call(self._predictions.Predict, request, seconds)
         return {name: self._array(response.outputs[name]) for name in names if name in response.outputs}
 
-    def status(self, seconds: float) -> dict[int, tuple[str, str]]:
+    def status(self, version: int | str | None, seconds: float) -> dict[int, tuple[str, str]]:
         messages = self._apis.get_model_status_pb2
-        request = self._spec(messages.GetModelStatusRequest())
+        request = self._spec(messages.GetModelStatusRequest(), version)
         response = self._call(self._models.GetModelStatus, request, seconds)
         name_of = messages.ModelVersionStatus.State.Name
         return {
@@ -531,17 +581,18 @@ class _Grpc:
             for row in response.model_version_status
         }
 
-    def metadata(self, seconds: float) -> dict[str, Any]:
+    def metadata(self, version: int | str | None, seconds: float) -> tuple[int, dict[str, Any]]:
         from google.protobuf import json_format
 
         messages = self._apis.get_model_metadata_pb2
-        request = self._spec(messages.GetModelMetadataRequest(metadata_field=["signature_def"]))
+        request = self._spec(messages.GetModelMetadataRequest(metadata_field=["signature_def"]), version)
         response = self._call(self._predictions.GetModelMetadata, request, seconds)
         signatures = messages.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        return json_format.MessageToDict(
+        document = json_format.MessageToDict(
             signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )["signature_def"]
+        )
+        return response.model_spec.version.value, document["signature_def"]
 
     def close(self) -> None:
         self._channel.close()
@@ -556,10 +607,12 @@ class _Grpc:
         texts = [content.decode("utf-8", "surrogateescape") for content in values.flat]
         return np.array(texts, str).reshape(values.shape)
 
-    def _spec(self, request: Any) -> Any:
+    def _spec(self, request: Any, version: int | str | None) -> Any:
         request.model_spec.name = self._model_name
-        if self._version is not None:
-            request.model_spec.version.value = self._version
+        if isinstance(version, str):
+            request.model_spec.version_label = version
+        elif version is not None:
+            request.model_spec.version.value = version
         return request
 
     def _call(self, method: Callable[..., Any], request: Any, seconds: float) -> Any:
@@ -569,7 +622,25 @@ class _Grpc:
             raise _error(self._url, error.details() or "no response", error.code().name) from error
 
 
+def _suffix(version: int | str | None) -> str:
+    """Of a model's path."""
+    if isinstance(version, str):
+        return f"/labels/{urllib.parse.quote(version, safe='')}"
+    return "" if version is None else f"/versions/{version}"
+
+
+def _seconds_until(retry_after: str) -> float:
+    """What a Retry-After says, a number of seconds or a date; 0 where it says neither."""
+    try:
+        when = email.utils.parsedate_to_datetime(retry_after)
+        return max(0.0, when.timestamp() - time.time())
+    except ValueError:
+        return float(retry_after) if retry_after.isdecimal() else 0.0
+
+
 def _error(url: str, message: str, status: int | str) -> EndpointError:
+    if TOO_LONG in message:
+        return RequestError(url, message, status)
     for kind, statuses in ((UnavailableError, RETRIED), (DeadlineError, LATE), (RequestError, REJECTED)):
         if status in statuses:
             return kind(url, message, status)

@@ -24,7 +24,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client may have given up
             response(self, json.loads(body) if body else None)
 
-    do_GET = do_POST  # noqa: N815  the base class's names
+    def do_GET(self):
+        """The scripted response, but to the question for the version."""
+        if self.server.version is None or not self.path.endswith("/metadata"):
+            self.do_POST()
+            return
+        metadata = {"signature_def": {"signature_def": {}}}
+        spec = {"name": "m", "version": str(self.server.version)}
+        document(200, {"model_spec": spec, "metadata": metadata})(self, None)
 
     def log_message(self, *_):
         """Stay quiet."""
@@ -83,11 +90,14 @@ def trickle(handler, _):
 
 
 @contextlib.contextmanager
-def scripted(*responses):
-    """A server with these responses: its `url`, and the `requests` that came (path, headers, JSON)."""
+def scripted(*responses, version=5):
+    """A server with these responses: its `url`, and the `requests` that came (path, headers, JSON).
+
+    It tells its version, and these questions are not among the requests, unless `version` is None.
+    """
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.block_on_close = False, True
-    server.responses, server.requests = responses, []
+    server.responses, server.requests, server.version = responses, [], version
     server.lock, server.ended = threading.Lock(), threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

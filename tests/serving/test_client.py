@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -140,17 +141,63 @@ def test_search_gives_arrays():
 
 
 @pytest.mark.parametrize("failure", [
-    document(503, {"error": "later"}), document(502, PAGE), break_off, half,
+    document(429, {"error": "busy"}), document(503, {"error": "later"}), document(504, {"error": "late"}),
+    document(408, PAGE), document(502, PAGE), break_off, half,
 ])  # fmt: skip
-def test_what_may_soon_succeed_is_retried(failure, pauses):
-    """After pauses that grow, with the same request."""
-    with scripted(failure, failure, failure, embeddings) as server:
-        with EmbeddingClient(server.url) as client:
+def test_what_may_later_succeed_is_retried(failure, pauses):
+    """With the same request, after pauses that grow up to five seconds, as long as the deadline allows."""
+    with scripted(*[failure] * 8, embeddings) as server:
+        with EmbeddingClient(server.url, deadline_s=120) as client:
             np.testing.assert_array_equal(client.embed([b"a"]), wanted_of([b"a"]))
         first, *others = server.requests
-    assert len(others) == 3
+    assert len(others) == 8
     assert all(other[2] == first[2] for other in others)
-    assert pauses == [0.2, 0.4, 0.8]
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
+
+
+@pytest.mark.parametrize(("value", "least", "most"), [
+    ("7", 7, 7), ("Fri, 01 Jan 2100 00:00:00 GMT", 10**8, 10**10), ("soon", 0, 0), ("-3", 0, 0), ("", 0, 0),
+])  # fmt: skip
+def test_retry_after_is_honoured(value, least, most, pauses):
+    """A number of seconds or a date, before the pause; a client whose deadline is sooner gives up at once."""
+    with scripted(document(429, {"error": "busy"}, Retry_After=value), embeddings) as server:
+        with EmbeddingClient(server.url, deadline_s=5e9) as client:
+            client.embed([b"a"])
+        assert least <= pauses[0] - 0.2 <= most
+    if least:
+        with scripted(document(503, {"error": "busy"}, Retry_After=value)) as server:
+            with EmbeddingClient(server.url, deadline_s=5) as client, pytest.raises(UnavailableError):
+                client.embed([b"a"])
+            assert len(server.requests) == 1
+
+
+def test_without_a_deadline_a_request_is_given_up_in_the_end(pauses, monkeypatch):
+    """Two minutes after it first failed: the pauses alone add up to that."""
+    clock = types.SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
+    monkeypatch.setattr(client_module, "time", clock)
+    with (
+        scripted(document(429, {"error": "busy"})) as server,
+        EmbeddingClient(server.url) as client,
+        pytest.raises(UnavailableError, match="busy"),
+    ):
+        client.embed([b"a"])
+    assert 110 < sum(pauses) < 120
+
+
+def test_a_call_of_several_requests_pins_its_version():
+    """It asks for the number first, with the label where one was given; a single request needs none."""
+    with scripted(embeddings, version=7) as server:
+        for options, count, prefix in [
+            ({}, 3, "/versions/7"), ({}, 1, ""),
+            ({"version": 4}, 3, "/versions/4"), ({"version": "new"}, 3, "/versions/7"),
+            ({"version": "a/b"}, 1, "/labels/a%2Fb"),
+        ]:  # fmt: skip
+            del server.requests[:]
+            with EmbeddingClient(server.url, batch_size=1, **options) as client:
+                client.embed([b"a"] * count)
+            assert {path for path, _, _ in server.requests} == {f"/v1/models/rll_tf{prefix}:predict"}
+        with EmbeddingClient(server.url) as client:
+            assert client.current_version() == 7
 
 
 def test_it_gives_up_after_the_attempts(pauses):
@@ -172,17 +219,16 @@ def test_an_endpoint_that_is_not_there(pauses):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody can connect
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with EmbeddingClient(url) as client:
+        with EmbeddingClient(url, attempts=3) as client:
             with pytest.raises(UnavailableError, match="can't be reached") as failed:
                 client.embed([b"a"])
             assert not client.is_ready()
     assert str(failed.value).startswith(url)
-    assert len(pauses) == 3 + 3
+    assert len(pauses) == 2 + 2
 
 
 @pytest.mark.parametrize(("status", "kind"), [
-    (400, RequestError), (404, RequestError), (413, RequestError), (429, RequestError),
-    (500, EndpointError), (501, EndpointError), (504, DeadlineError),
+    (400, RequestError), (404, RequestError), (413, RequestError), (500, EndpointError), (501, EndpointError),
 ])  # fmt: skip
 def test_what_is_rejected_is_not_retried(status, kind):
     """The error has the endpoint's words, its address and the status."""
@@ -196,11 +242,12 @@ def test_what_is_rejected_is_not_retried(status, kind):
 
 
 @pytest.mark.parametrize("options", [
-    {"deadline_s": 0.2}, {"attempt_deadline_s": 0.2}, {"deadline_s": 0.2, "attempt_deadline_s": 30}
+    {"deadline_s": 0.2}, {"attempt_deadline_s": 0.2, "attempts": 1},
+    {"deadline_s": 0.2, "attempt_deadline_s": 30},
 ])  # fmt: skip
 @pytest.mark.parametrize("slow", [hang, trickle])
 def test_a_deadline_ends_a_call(slow, options, pauses):
-    """Whether no response comes or one that never ends; it is not tried again."""
+    """Whether no response comes or one that never ends."""
     with scripted(slow) as server:
         with EmbeddingClient(server.url, **options) as client:
             with pytest.raises(DeadlineError, match=r"no (whole )?response within 0\.\d+ s") as failed:
@@ -211,6 +258,15 @@ def test_a_deadline_ends_a_call(slow, options, pauses):
                 client.status()
         assert len(server.requests) == 2
     assert pauses == []
+
+
+def test_an_attempt_that_takes_too_long_is_made_again(pauses):
+    """Within the call's deadline, after a pause: another server may respond."""
+    with scripted(hang, embeddings) as server:
+        with EmbeddingClient(server.url, attempt_deadline_s=0.2, deadline_s=60) as client:
+            np.testing.assert_array_equal(client.embed([b"a"]), wanted_of([b"a"]))
+        assert len(server.requests) == 2
+    assert pauses == [0.2]
 
 
 def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
@@ -255,7 +311,7 @@ def test_a_malformed_response_is_an_error(response, message):
 @pytest.mark.parametrize("content", [{}, [], {"model_version_status": [{}]}, {"metadata": 3}])
 def test_a_malformed_status_is_an_error(content):
     """Another service may listen there."""
-    with scripted(document(200, content)) as server, EmbeddingClient(server.url) as client:
+    with scripted(document(200, content), version=None) as server, EmbeddingClient(server.url) as client:
         with pytest.raises(EndpointError, match="no status of a model"):
             client.status()
         with pytest.raises(EndpointError, match="no metadata of a model"):
@@ -294,6 +350,29 @@ def test_a_rejected_picture_has_its_index_in_the_call():
             with pytest.raises(RequestError) as rejected:
                 client.embed(pictures)
             assert (rejected.value.index, rejected.value.reason) == (wanted, "must be a picture")
+
+
+def test_overload_loses_no_picture(pauses):
+    """A server that takes two requests at a time and has 429 for the others: each picture once, in order."""
+    slots, refused = threading.Semaphore(2), []
+
+    def response(handler, request):
+        if not slots.acquire(blocking=False):
+            refused.append(request)
+            document(429, {"error": "the queue is full"})(handler, request)
+            return
+        try:
+            if len(refused) < 50:  # it is not done before others have come
+                handler.server.ended.wait(0.01)
+            embeddings(handler, request)
+        finally:
+            slots.release()
+
+    pictures = [bytes([number + 1]) * (number + 1) for number in range(200)]
+    with scripted(response) as server, EmbeddingClient(server.url, batch_size=1, concurrency=16) as client:
+        np.testing.assert_array_equal(client.embed(pictures), wanted_of(pictures))
+    assert len(refused) >= 50
+    assert pauses
 
 
 def test_the_first_failure_ends_a_call():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2  # has no public name
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import DeadlineError, EmbeddingClient, EndpointError, RequestError, UnavailableError
+from serving.client import EmbeddingClient, EndpointError, RequestError, UnavailableError
 
 
 class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -50,9 +50,10 @@ def serving(*outcomes):
 EMBEDDING = tf.make_tensor_proto(np.array([[0.5, -2]], np.float32))
 
 
-def test_unavailable_is_retried(pauses):
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
+def test_overload_is_retried(code, pauses):
     """With the same request, version and headers, after pauses that grow."""
-    with serving(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, EMBEDDING) as (url, service):
+    with serving(grpc.StatusCode[code], grpc.StatusCode[code], EMBEDDING) as (url, service):
         with EmbeddingClient(url, "name", version=3, headers={"Authorization": "x"}) as client:
             np.testing.assert_array_equal(client.embed([b"a"], "low"), [[0.5, -2]])
         assert len(service.requests) == 3
@@ -65,8 +66,7 @@ def test_unavailable_is_retried(pauses):
 
 
 @pytest.mark.parametrize(("code", "kind"), [
-    ("INVALID_ARGUMENT", RequestError), ("NOT_FOUND", RequestError), ("RESOURCE_EXHAUSTED", RequestError),
-    ("DEADLINE_EXCEEDED", DeadlineError), ("INTERNAL", EndpointError),
+    ("INVALID_ARGUMENT", RequestError), ("NOT_FOUND", RequestError), ("INTERNAL", EndpointError),
 ])  # fmt: skip
 def test_other_codes_are_errors_at_once(code, kind):
     """With the endpoint's words, its address and the code."""
@@ -82,11 +82,20 @@ def test_an_endpoint_that_is_not_there(pauses):
     """It is named."""
     with serving(EMBEDDING) as (url, _):
         pass
-    with EmbeddingClient(url) as client, pytest.raises(UnavailableError) as failed:
+    with EmbeddingClient(url, attempts=4) as client, pytest.raises(UnavailableError) as failed:
         client.embed([b"a"])
     assert failed.value.status == "UNAVAILABLE"
     assert str(failed.value).startswith(url)
     assert len(pauses) == 3
+
+
+def test_a_message_that_is_too_long_is_rejected(pauses):
+    """GRPC calls it RESOURCE_EXHAUSTED, as overload, but no later attempt can succeed."""
+    with serving(EMBEDDING) as (url, service):
+        with EmbeddingClient(url) as client, pytest.raises(RequestError, match="larger than max"):
+            client.embed([bytes(2**23)])
+        assert service.requests == []
+    assert pauses == []
 
 
 def test_responses_may_exceed_4_mb():
