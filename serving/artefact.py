@@ -15,6 +15,7 @@ from serving.client import SearchResult, parse_rejection
 from serving.errors import PictureRejected
 from serving.export import METADATA_FILE
 from serving.signatures import DEFAULT, SEARCH
+from serving.versions import verify_manifest
 
 
 class Artefact:
@@ -25,7 +26,13 @@ class Artefact:
 
     Raises:
         FileNotFoundError: there is no SavedModel.
-        ValueError: the SavedModel is not one of this project's.
+        ValueError: the SavedModel is not one of this project's, or not as it was exported.
+
+    Attributes:
+        folder: the version's.
+        metadata: what the export says of it.
+        is_verified: whether its files are those of its manifest; False where it was exported before there
+            were manifests.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,6 +40,7 @@ class Artefact:
         metadata = self.folder / METADATA_FILE
         if not metadata.is_file():
             raise ValueError(f"{self.folder} was not written by rll export: it has no {METADATA_FILE}")
+        self.is_verified = verify_manifest(self.folder)
         self.metadata: dict[str, Any] = json.loads(metadata.read_text(encoding="utf-8"))
         try:
             loaded = tf.saved_model.load(str(self.folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,9 +23,11 @@ from serving.guard import Limits
 from serving.publish import drafting, make_base, publish
 from serving.search import PackedGallery
 from serving.signatures import PIXELS, signatures
+from serving.versions import write_config, write_manifest
 from serving.warmup import write_warmup
 
 METADATA_FILE = Path("assets.extra", "rll_tf.json")
+WEIGHTS_SHA256 = "weights_sha256"
 
 
 def export(
@@ -46,7 +49,8 @@ def export(
 
     The artefact is written under a temporary name, loaded in a fresh process that does not have this
     package, compared with `model` on pictures of noise, and only then moved to the next free version, so
-    that a server watching `to` never sees half a model or a wrong one.
+    that a server watching `to` never sees half a model or a wrong one. The SHA-256 of its files lie in it,
+    and `to/models.pbtxt` says which versions a server loads.
 
     Args:
         model: from [B, input_px, input_px, 3 or 1] to an embedding [B, d], or to several in a list or a
@@ -54,7 +58,7 @@ def export(
         preprocessing: what the model was trained with.
         to: the folder of versions, made if need be. It and the version are readable by all.
         metadata: kept with the artefact, in `assets.extra/rll_tf.json`, beside `levels`, `preprocessing`,
-            `limits` and `signatures`.
+            `limits`, `signatures` and `weights_sha256`.
         limits: the largest request that is accepted.
         gallery: what `search` searches.
         gallery_level: the level that its vectors are embeddings of; None for all concatenated.
@@ -77,6 +81,7 @@ def export(
         described = describe_signatures(draft)
         information = {
             **(metadata or {}),
+            WEIGHTS_SHA256: weights_sha256(model, preprocessing),
             "levels": {level: int(output.shape[-1]) for level, output in model.output.items()},
             "preprocessing": dataclasses.asdict(preprocessing),
             "limits": dataclasses.asdict(limits),
@@ -85,7 +90,19 @@ def export(
         with _writing(to):
             write_warmup(draft, _warmup_requests(described, preprocessing, limits))
             (draft / METADATA_FILE).write_text(json.dumps(information, indent=2) + "\n", encoding="utf-8")
-            return publish(draft, to)
+            write_manifest(draft)
+            version = publish(draft, to)
+            write_config(to)
+            return version
+
+
+def weights_sha256(model: keras.Model, preprocessing: Preprocessing) -> str:
+    """What tells models apart that embed differently: of the weights, in order, and the preprocessing."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(preprocessing), sort_keys=True).encode())
+    for values in model.get_weights():
+        digest.update(f"{values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -142,9 +159,10 @@ def _warmup_requests(
     described: Mapping[str, Any], preprocessing: Preprocessing, limits: Limits
 ) -> list[tuple[str, dict[str, np.ndarray]]]:
     """One request a signature, of one picture of noise."""
-    side = min(preprocessing.resize_px, int(limits.max_pixels**0.5))
+    side = preprocessing.resize_px
     pixels = np.random.default_rng(0).integers(0, 256, [1, side, side, 3], np.uint8)
-    images = np.array([tf.io.encode_png(pixels[0]).numpy()], object)
+    file_side = min(side, int(limits.max_pixels**0.5))
+    images = np.array([tf.io.encode_png(pixels[0, :file_side, :file_side]).numpy()], object)
     return [
         (name, {"pixels": pixels} if name == PIXELS else {"images": images}) for name in sorted(described)
     ]

@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Which exported model embeds, or has embedded.
+
+    Args:
+        version: its number in its folder or at its endpoint; None where it has none, or nobody wrote it down.
+        weights_sha256: of its weights and preprocessing, the same in every export of one model; None where
+            it is not known, as an endpoint does not say.
+    """
+
+    version: int | None = None
+    weights_sha256: str | None = None
+
+    @property
+    def number(self) -> int:
+        """The version as `rll embed` writes it: -1 where it is unknown."""
+        return -1 if self.version is None else self.version
+
+    @classmethod
+    def of(cls, gallery: Mapping[str, np.ndarray]) -> Identity:
+        """Of the model that embedded a gallery; files of before have neither."""
+        version = int(gallery.get("version", -1))
+        return cls(None if version < 0 else version, str(gallery.get("weights_sha256", "")) or None)
+
+    def check_embedded(self, file: Path, gallery: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError where another model has embedded a gallery: the distances would mean nothing.
+
+        Weights decide where both are known, else version numbers; where neither is, nothing is checked.
+        """
+        found = Identity.of(gallery)
+        for name, wanted, other in (
+            ("weights of SHA-256", self.weights_sha256, found.weights_sha256),
+            ("version", self.version, found.version),
+        ):
+            if wanted is not None and other is not None:
+                if wanted != other:
+                    raise ValueError(
+                        f"{file} must hold embeddings of this model, {name} {wanted}; "
+                        f"it holds those of {name} {other}: run rll embed again"
+                    )
+                return
 
 
 def open_gallery(file: Path) -> dict[str, np.ndarray]:
@@ -14,7 +59,8 @@ def open_gallery(file: Path) -> dict[str, np.ndarray]:
 
     Returns:
         `embeddings` [n, d], `labels` [n] integers that index `class_names`, `paths` [n], `class_names`
-        [classes] and `level` [], the name of the embedding, `"concat"` for all levels side by side.
+        [classes] and `level` [], the name of the embedding, `"concat"` for all levels side by side; and
+        what `Identity.of` reads.
 
     Raises:
         ValueError: it is not such a file, or is damaged.

@@ -11,8 +11,14 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from rll_tf.data import header_pixels
+from rll_tf.data import Preprocessing, header_pixels
 
+# Above it a picture waits until no other one is decoded.
+LARGE_PIXELS = 2**21
+# What decoding and resizing take at most, the file aside: 11 for a progressive CMYK JPEG, 4 for most. So
+# a loaded version needs at most 12 × max_pixels bytes for the one large picture that is under way, and
+# 12 × LARGE_PIXELS for each request, as a request's pictures are decoded one after the other.
+BYTES_A_PIXEL = 12
 # How many of a rejected picture's first bytes the message shows.
 _SHOWN_BYTES = 8
 _HEX = [f" {value:02x}" for value in range(256)]
@@ -22,8 +28,8 @@ _HEX = [f" {value:02x}" for value in range(256)]
 class Limits:
     """The largest request that an artefact accepts.
 
-    The first of resizing's two passes gives resize_px × w pixels, so a thin picture takes more memory than
-    its own pixels do: no side may be longer than `longest_side`.
+    The first of resizing's two passes gives resize_px × w pixels in float32, so a thin picture takes more
+    memory than its own pixels do: no side may be longer than `longest_side`.
 
     Args:
         max_pixels: of one picture, by its header.
@@ -39,8 +45,8 @@ class Limits:
                 raise ValueError(f"{name} must be at least 1; got {value}")
 
     def longest_side(self, resize_px: int) -> int:
-        """How long a picture's side may be: with the other one resized it has at most `max_pixels` pixels."""
-        return max(self.max_pixels // resize_px, resize_px)
+        """How long a side may be: with the other one resized, the picture has a quarter of `max_pixels`."""
+        return max(self.max_pixels // (4 * resize_px), resize_px)
 
     def check_count(self, values: tf.Tensor, name: str) -> tf.Tensor:
         """`values` [B, ...] as they are, if B is 1 to `max_batch`."""
@@ -53,18 +59,22 @@ class Limits:
             lambda: [f"{name} must hold 1 to {self.max_batch} pictures; got ", count],
         )
 
-    def check_encoded(self, encoded: tf.Tensor, index: tf.Tensor, resize_px: int) -> tf.Tensor:
-        """A picture file's bytes [] as they are, if they look like one and its size is within the limits.
+    def prepare(self, encoded: tf.Tensor, index: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+        """`preprocessing.prepare(encoded)`, if the bytes look like a picture within the limits.
 
-        Only headers and endings are read; what is damaged within, the decoder rejects.
+        Only headers and endings are read for that; what is damaged within, the decoder rejects. Pictures
+        above `LARGE_PIXELS` are decoded and resized one at a time, however many requests are under way.
 
         Args:
-            encoded: the bytes.
+            encoded: a picture file's bytes [].
             index: the picture's number, for the message.
-            resize_px: what the picture will be resized to.
+            preprocessing: what the model was trained with.
+
+        Returns:
+            [input_px, input_px, 3] float32.
         """
         pixels, side, is_whole = header_pixels(encoded)
-        longest = self.longest_side(resize_px)
+        longest = self.longest_side(preprocessing.resize_px)
 
         def too_many(most: int, what: str, found: tf.Tensor) -> list[str | tf.Tensor]:
             return ["images[", index, f"] must have at most {most} {what}; by its header it has ", found]
@@ -83,38 +93,33 @@ class Limits:
             ((pixels > 0) & is_whole, no_picture),
         ]:
             encoded = _require(is_within, encoded, message)
-        return encoded
+        return one_at_a_time(pixels > LARGE_PIXELS, lambda: preprocessing.prepare(encoded))
 
-    def check_pixels(self, pixels: tf.Tensor, resize_px: int) -> tf.Tensor:
-        """[B, h, w, 3] as they are, if B is 1 to `max_batch`, h·w 1 to `max_pixels`, and no side too long.
 
-        They are resized all at once, unlike files. So those that grow to more than four times their own
-        pixels must stay within `max_pixels` together.
-        """
-        pixels = self.check_count(pixels, "pixels")
-        shape = tf.shape(pixels, tf.int64)
-        count, height, width = shape[0], shape[1], shape[2]
-        size = ["; got a height of ", height, " and a width of ", width]
-        pixels = _require(
-            (height * width >= 1) & (height * width <= self.max_pixels),
-            pixels,
-            lambda: [f"each of pixels must have 1 to {self.max_pixels} pixels", *size],
-        )
-        longest, thin = self.longest_side(resize_px), resize_px // 4
-        side = tf.maximum(height, width)
-        pixels = _require(
-            side <= longest,
-            pixels,
-            lambda: [f"each of pixels must have at most {longest} pixels along a side", *size],
-        )
-        return _require(
-            (tf.minimum(height, width) >= thin) | (side <= resize_px) | (count * side <= longest),
-            pixels,
-            lambda: [
-                f"pixels with a side below {thin} must have longer sides of at most {longest} together; got ",
-                count, " pictures with a height of ", height, " and a width of ", width,
-            ],
-        )  # fmt: skip
+def one_at_a_time(waits: tf.Tensor, call: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """What `call` gives; of those that wait, never is more than one under way in all runs of a loaded graph.
+
+    The lock is a resource that runs share by its name. It is released where the run fails, too.
+    """
+
+    def lock() -> tf.Tensor:
+        return tf.raw_ops.MutexLock(mutex=tf.raw_ops.MutexV2(shared_name="rll_tf_large_picture"))
+
+    def no_lock() -> tf.Tensor:  # of the same dtype
+        return tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=0, element_dtype=tf.float32)
+
+    held = tf.cond(waits, lock, no_lock)
+    with tf.control_dependencies([held]):
+        result = call()
+
+    def release() -> tf.Tensor:
+        with tf.control_dependencies([tf.raw_ops.ConsumeMutexLock(mutex_lock=held)]):
+            return tf.constant(True)
+
+    with tf.control_dependencies([result]):
+        released = tf.cond(waits, release, lambda: tf.constant(True))
+    with tf.control_dependencies([released]):
+        return tf.identity(result)
 
 
 def _require(holds: tf.Tensor, value: tf.Tensor, message: Callable[[], list[str | tf.Tensor]]) -> tf.Tensor:

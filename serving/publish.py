@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from serving.versions import next_number
+
 # A server passes over folders whose names are no numbers.
 DRAFT = ".partial-"
 # The check ends an export that takes longer than minutes.
@@ -45,7 +47,7 @@ def drafting(to: Path) -> Iterator[Path]:
 
 
 def publish(draft: Path, to: Path) -> Path:
-    """Rename a draft to the number after the largest in `to`, once all of it is on the disk, readable by all.
+    """Rename a draft to the number after all in `to`, once all of it is on the disk, readable by all.
 
     Of exports that end at the same time each gets a number of its own: a rename onto a version fails.
 
@@ -56,8 +58,7 @@ def publish(draft: Path, to: Path) -> Path:
         path.chmod(READABLE_FOLDER if path.is_dir() else READABLE_FILE)
         _to_disk(path)
     while True:
-        taken = [int(entry.name) for entry in to.iterdir() if entry.name.isdigit()]
-        version = to / str(max(taken, default=0) + 1)
+        version = to / str(next_number(to))
         try:
             os.rename(draft, version)
         except OSError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
+import itertools
 import logging
 import os
 import shutil
@@ -11,9 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from serving.client import SERVER_TIMEOUT_S
+from serving.versions import CONFIG_FILE, LOADED, server_config, verify_manifest, versions_of
 
 CONFIG = Path(__file__).parent / "config"
 MONITORING_FILE = CONFIG / "monitoring.pbtxt"
@@ -37,6 +43,8 @@ class Service:
         rest_port: for REST; 0 takes a free one.
         grpc_port: for gRPC; 0 takes a free one.
         batching_file: TensorFlow Serving's `BatchingParameters` as text, to join requests on the server.
+        access_log: the development server logs every request, not only those that it refuses.
+        page: the development server shows its page to other machines too.
 
     Raises:
         FileNotFoundError: the folder holds no version, or there is no such batching file.
@@ -49,13 +57,15 @@ class Service:
     rest_port: int = 8501
     grpc_port: int = 8500
     batching_file: Path | None = None
+    access_log: bool = False
+    page: bool = False
 
     def __post_init__(self) -> None:
         if (self.model / "saved_model.pb").is_file():
             raise FileNotFoundError(
                 f"MODEL must be a folder of versions; {self.model} is a version: serve {self.model.parent}"
             )
-        if not any(file.parent.name.isdigit() for file in self.model.glob("*/saved_model.pb")):
+        if not versions_of(self.model):
             raise FileNotFoundError(
                 f"{self.model} holds no exported model: it has no <version>/saved_model.pb"
             )
@@ -65,22 +75,30 @@ class Service:
             raise FileNotFoundError(f"--batching-parameters must be a file; {self.batching_file} is none")
 
     @property
+    def is_local(self) -> bool:
+        """Whether it listens to this machine alone."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
     def shown_host(self) -> str:
         """The host as an address holds it."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
-def model_server_command(program: str, service: Service) -> list[str]:
-    """What starts TensorFlow Serving's own server from the path."""
-    model, batching = service.model.resolve(), service.batching_file and service.batching_file.absolute()
-    flags = _flags(service, service.rest_port, service.grpc_port, model, MONITORING_FILE, batching)
+def model_server_command(program: str, service: Service, scratch: Path) -> list[str]:
+    """What starts TensorFlow Serving's own server from the path; `scratch` holds the model configuration."""
+    batching = service.batching_file and service.batching_file.absolute()
+    flags = _flags(service.rest_port, service.grpc_port, scratch, MONITORING_FILE, batching)
     return [program, *flags]
 
 
-def container_command(docker: str, service: Service, container: str) -> list[str]:
+def container_command(docker: str, service: Service, scratch: Path, container: str) -> list[str]:
     """What starts the official container; the model and the configuration are mounted read-only."""
-    model, config, batching = Path("/models", service.name), Path("/config"), None
-    mounts = [(service.model, model), (CONFIG, config)]
+    config, scratch_there, batching = Path("/config"), Path("/scratch"), None
+    mounts = [(service.model, _base_there(service)), (CONFIG, config), (scratch, scratch_there)]
     if service.batching_file is not None:
         batching = Path("/batching.pbtxt")
         mounts.append((service.batching_file, batching))
@@ -99,7 +117,7 @@ def container_command(docker: str, service: Service, container: str) -> list[str
         # The image's own entry point is a shell, which keeps signals from the server.
         f"--entrypoint={MODEL_SERVER}",
         IMAGE,
-        *_flags(service, 8501, 8500, model, config / MONITORING_FILE.name, batching),
+        *_flags(8501, 8500, scratch_there, config / MONITORING_FILE.name, batching),
     ]
 
 
@@ -111,7 +129,7 @@ def serve(service: Service) -> int:
 
     Raises:
         OSError: a port is taken, or the address is not this machine's.
-        ValueError: the development server can't load the model; see `development_server`.
+        ValueError: a version is not as it was exported, or the development server can't load the model.
     """
     program = shutil.which(MODEL_SERVER)
     service = _with_ports(service, "" if program is not None else service.host)
@@ -123,19 +141,19 @@ def serve(service: Service) -> int:
 
 
 def _serve(service: Service, program: str | None, ending: threading.Event) -> int:
+    docker = shutil.which("docker")
     if program is not None:
         _log(f"{program} serves {service.model} on every address of this machine (it has no --host)")
-        _log_addresses(service)
-        return _run(model_server_command(program, service), ending)
-    docker = shutil.which("docker")
+        with _following(service, str(service.model.resolve())) as (scratch, follow):
+            return _run(model_server_command(program, service, scratch), ending, follow)
     if docker is not None and _is_running(docker):
         _log(f"the container {IMAGE} serves {service.model} on {service.host}")
-        _log_addresses(service)
         container = f"rll_tf-serving-{os.getpid()}"
-        try:
-            return _run(container_command(docker, service, container), ending)
-        finally:  # ends one whose client was killed; it does not matter if it has ended
-            subprocess.run([docker, "rm", "--force", container], capture_output=True, check=False)
+        with _following(service, str(_base_there(service))) as (scratch, follow):
+            try:
+                return _run(container_command(docker, service, scratch, container), ending, follow)
+            finally:  # ends one whose client was killed; it does not matter if it has ended
+                subprocess.run([docker, "rm", "--force", container], capture_output=True, check=False)
     why = "Docker does not respond" if docker is not None else "there is no Docker"
     _log(f"{MODEL_SERVER} is not on the path and {why}: this is the development server, not for production")
     return _develop(service, ending)
@@ -162,14 +180,50 @@ def _with_ports(service: Service, host: str) -> Service:
     return dataclasses.replace(service, rest_port=ports["rest_port"], grpc_port=ports["grpc_port"])
 
 
+def _base_there(service: Service) -> Path:
+    """Where the container has the folder of versions."""
+    return Path("/models", service.name)
+
+
+@contextlib.contextmanager
+def _following(service: Service, base_path: str) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A folder with the model configuration, verified, and what brings it up to the folder of versions."""
+    _verify(service.model)
+    if service.access_log or service.page:
+        _log("--access-log and --page are the development server's alone and ignored")
+    with tempfile.TemporaryDirectory(prefix="rll_tf-serving-") as name:
+        scratch = Path(name)
+        scratch.chmod(0o755)  # the container runs as another user
+        file, partial = scratch / CONFIG_FILE, scratch / f".{CONFIG_FILE}"
+
+        def follow() -> None:
+            text = server_config(service.model, service.name, base_path)
+            if not file.is_file() or file.read_text(encoding="utf-8") != text:
+                partial.write_text(text, encoding="utf-8")
+                os.replace(partial, file)
+
+        follow()
+        _log_addresses(service)
+        yield scratch, follow
+
+
+def _verify(folder: Path) -> None:
+    for version in versions_of(folder)[-LOADED:]:
+        if not verify_manifest(folder / str(version)):
+            _log(f"version {version} was exported before there were manifests: its files are not verified")
+
+
 def _flags(
-    service: Service, rest_port: int, grpc_port: int, model: Path, monitoring: Path, batching: Path | None
+    rest_port: int, grpc_port: int, scratch: Path, monitoring: Path, batching: Path | None
 ) -> list[str]:
     flags = [
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
-        f"--model_name={service.name}",
-        f"--model_base_path={model}",
+        f"--rest_api_timeout_in_ms={1000 * SERVER_TIMEOUT_S}",
+        f"--model_config_file={scratch / CONFIG_FILE}",
+        f"--model_config_file_poll_wait_seconds={POLL_S}",
+        "--allow_version_labels_for_unavailable_models=true",
+        "--enable_grpc_healthcheck_service=true",
         f"--monitoring_config_file={monitoring}",
         f"--file_system_poll_wait_seconds={POLL_S}",
         f"--max_num_load_retries={LOAD_RETRIES}",
@@ -188,14 +242,22 @@ def _is_running(docker: str) -> bool:
     return True
 
 
-def _run(command: list[str], ending: threading.Event) -> int:
-    """Run a server as a child: a signal to this process ends it, and this process ends with it."""
+def _run(command: list[str], ending: threading.Event, follow: Callable[[], None]) -> int:
+    """Run a server as a child: a signal to this process ends it, and this process ends with it.
+
+    `follow` is called about every second meanwhile.
+    """
     # A group of its own: Ctrl-C reaches this process alone, which passes it on once.
     child = subprocess.Popen(command, stderr=sys.stderr, start_new_session=True)
     try:
-        while child.poll() is None:
+        for tenth in itertools.count(1):
+            if child.poll() is not None:
+                break
             if ending.wait(0.1):
                 return 0
+            if tenth % (10 * POLL_S) == 0:
+                with contextlib.suppress(OSError):  # a folder that is away for a while
+                    follow()
         return child.returncode
     finally:
         child.terminate()  # nothing where it has ended
@@ -213,7 +275,19 @@ def _develop(service: Service, ending: threading.Event) -> int:
     if service.batching_file is not None:
         _log("the development server runs each request by itself: --batching-parameters is ignored")
     ports = service.rest_port, service.grpc_port
-    with development_server(service.model, service.name, service.host, *ports, _log):
+    has_page = service.page or service.is_local
+    served = development_server(
+        service.model,
+        service.name,
+        service.host,
+        *ports,
+        _log,
+        logs_all=service.access_log,
+        has_page=has_page,
+    )
+    with served:
+        if has_page:
+            _log(f"a page to try it: http://{service.shown_host}:{service.rest_port}/")
         _log_addresses(service)
         ending.wait()
     return 0

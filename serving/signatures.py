@@ -30,10 +30,11 @@ def signatures(
     |---|---|---|
     | `serving_default` | `images` [B] string, picture files' bytes | `embedding` [B, d] float32, all levels |
     | each level's | `images` | `embedding` of that level, by the layers it needs alone |
-    | `pixels` | `pixels` [B, h, w, 3] uint8, RGB, of one size | `embedding` [B, d] float32, all levels |
+    | `pixels` | `pixels` [B, s, s, 3] uint8, RGB, s = `resize_px` | `embedding` [B, d] float32, all levels |
     | `search`, with a gallery | `images` | those of `PackedGallery`: `ids`, `labels`, `distances`, … |
 
-    Embeddings have unit norm. Every function rejects what `limits` do not allow.
+    Embeddings have unit norm. Every function rejects what `limits` do not allow. A server that joins
+    requests rejects all of them where their pixels differ in size, so these have one size.
 
     Args:
         model: from [B, h, w, 3] to `{level: [B, d]}`.
@@ -48,13 +49,14 @@ def signatures(
         return lambda images: {"embedding": part(_prepared(images, preprocessing, limits))}
 
     def from_pixels(pixels: tf.Tensor) -> Outputs:
-        fitted = preprocessing.fit(limits.check_pixels(pixels, preprocessing.resize_px))
+        fitted = limits.check_count(pixels, "pixels")
         prepared = preprocessing.normalise(preprocessing.window(fitted, preprocessing.centre))
         return {"embedding": parts[DEFAULT](prepared)}
 
     images = tf.TensorSpec([None], tf.string, name="images")
     found: Signatures = {name: (from_files(part), images) for name, part in parts.items()}
-    found[PIXELS] = from_pixels, tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
+    side = preprocessing.resize_px
+    found[PIXELS] = from_pixels, tf.TensorSpec([None, side, side, 3], tf.uint8, name="pixels")
     if gallery is not None:
         embed, _ = found[gallery_level or DEFAULT]
         found[SEARCH] = (lambda images: gallery(embed(images)["embedding"])), images
@@ -82,9 +84,8 @@ def _prepared(images: tf.Tensor, preprocessing: Preprocessing, limits: Limits) -
     images = limits.check_count(images, "images")
     side = preprocessing.input_px
     return tf.map_fn(
-        lambda picture: preprocessing.prepare(
-            limits.check_encoded(picture[0], picture[1], preprocessing.resize_px)
-        ),
+        lambda picture: limits.prepare(picture[0], picture[1], preprocessing),
         (images, tf.range(tf.size(images))),
         fn_output_signature=tf.TensorSpec([side, side, 3], tf.float32),
+        parallel_iterations=1,
     )

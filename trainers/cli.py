@@ -177,6 +177,13 @@ def reproduce(table: str, **options: Any) -> None:
 @click.option(
     "--max-batch", metavar="N", default=256, type=POSITIVE, help="Reject requests of more pictures."
 )
+@click.option("--label", metavar="NAME", help="Let NAME mean the new version.")
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(2),
+    help="Then delete all but the newest N and the labelled versions.",
+)
 def export(model: Path, to: Path, max_pixels: int, max_batch: int, **options: Any) -> None:
     """Export a RUN's best checkpoint, or any Keras model, for TensorFlow Serving, as DIR/<version>/.
 
@@ -254,16 +261,48 @@ def search(paths: tuple[Path, ...], endpoint: str | None, **options: Any) -> Non
     type=PATH,
     help="Join requests on the server; TensorFlow Serving's BatchingParameters as text.",
 )
+@click.option("--access-log", is_flag=True, help="Development server: log requests that succeed too.")
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Development server: show its page to other machines too.",
+)
 def serve(model: Path, model_name: str, **options: Any) -> None:
     """Serve an exported MODEL, a folder of versions, by REST and gRPC until Ctrl-C.
 
     Starts tensorflow_model_server if it is on the path, else the container tensorflow/serving if Docker
-    runs, else a development server, and prints which.
+    runs, else a development server, and prints which. The development server shows a page at / to try
+    the model with.
     """
     from serving.serve import Service
     from trainers.serve import serve
 
     serve(Service(model, model_name, **options))
+
+
+@rll.command()
+@click.argument("model", type=PATH)
+@click.argument("label")
+@click.argument("version", type=POSITIVE)
+def label(model: Path, label: str, version: int) -> None:
+    """Let LABEL mean VERSION of an exported MODEL, a folder of versions; its servers follow."""
+    from serving.versions import set_label
+
+    set_label(model, label, version)
+    print(f"{label}: version {version}")
+
+
+@rll.command()
+@click.argument("model", type=PATH)
+def rollback(model: Path) -> None:
+    """Withdraw the newest version of an exported MODEL; its servers go back to the one before.
+
+    The folder stays, as withdrawn-VERSION.
+    """
+    from serving.versions import roll_back
+
+    withdrawn, served = roll_back(model)
+    print(f"version {withdrawn} is withdrawn; version {served} is served")
 
 
 @rll.group(invoke_without_command=True)

@@ -32,7 +32,8 @@ def embed(
 ) -> None:
     """Write the embeddings of a data set's pictures to an `.npz` file.
 
-    Arrays: `embeddings` [n, d] float32, `labels` [n] int64, `paths` [n], `class_names` [classes], `level` [].
+    Arrays: `embeddings` [n, d] float32, `labels` [n] int64, `paths` [n], `class_names` [classes], `level` [],
+    and which model embedded: `version` [] int64 (-1: unknown), `weights_sha256` [] (empty: unknown).
 
     The other arguments are those of `rll embed --help`.
 
@@ -62,6 +63,8 @@ def embed(
             paths=np.array(catalogue.paths),
             class_names=np.array(catalogue.class_names),
             level=np.array(level or CONCAT),
+            version=np.array(embedder.identity.number),
+            weights_sha256=np.array(embedder.identity.weights_sha256 or ""),
         )
     if skipped is not None:
         print("\n".join(skipped.report()))

@@ -14,9 +14,13 @@ from rll_tf.data import Catalogue, name_corrupt, printable
 from serving.artefact import Artefact
 from serving.client import EmbeddingClient, EndpointError, PictureError, RequestError, SearchResult
 from serving.errors import PictureRejected
+from serving.export import WEIGHTS_SHA256
+from serving.gallery import Identity
 from serving.signatures import DEFAULT, PIXELS, SEARCH
 
 BATCH_SIZE = 64
+# Where a picture may be why a request is rejected.
+BAD_REQUEST = {400, 413, "INVALID_ARGUMENT"}
 
 
 class Embedder(Protocol):
@@ -28,6 +32,10 @@ class Embedder(Protocol):
     @property
     def levels(self) -> Sequence[str]:
         """The levels that it embeds at."""
+
+    @property
+    def identity(self) -> Identity:
+        """Which model embeds; it stays the same."""
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
         """[n, d] float32 of one level, or of all levels concatenated; ValueError for an unknown level."""
@@ -48,11 +56,20 @@ class FolderEmbedder:
 
     def __init__(self, folder: Path) -> None:
         self._artefact = Artefact(folder)
+        if not self._artefact.is_verified:
+            print(f"{self._artefact.folder} has no manifest (an older export): its files are not verified")
 
     @property
     def levels(self) -> Sequence[str]:
         """See `Embedder`."""
         return list(self._artefact.levels)
+
+    @property
+    def identity(self) -> Identity:
+        """See `Embedder`."""
+        number = self._artefact.folder.name
+        version = int(number) if number.isdigit() else None
+        return Identity(version, self._artefact.metadata.get(WEIGHTS_SHA256))
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
         """See `Embedder`."""
@@ -86,7 +103,11 @@ class EndpointEmbedder:
     """
 
     def __init__(self, url: str, model_name: str, batch_size: int = BATCH_SIZE) -> None:
-        self._client = EmbeddingClient(url, model_name, batch_size=batch_size)
+        with EmbeddingClient(url, model_name) as client:
+            version = client.current_version()
+        self.identity = Identity(version)
+        # From here on this one: another one's embeddings can't be compared with its own.
+        self._client = EmbeddingClient(url, model_name, version=version, batch_size=batch_size)
         try:
             self._signatures = {name for name in self._client.metadata() if not name.startswith("__")}
         except EndpointError:
@@ -154,5 +175,7 @@ def _rejections() -> Iterator[None]:
         yield
     except (RequestError, PictureError) as error:
         if isinstance(error, RequestError) and error.index is None:
+            if error.status not in BAD_REQUEST:  # such as a proxy's that wants a password
+                raise
             raise PictureRejected(None, f"{error.endpoint}: {error.reason}") from error
         raise PictureRejected(error.index, error.reason) from error

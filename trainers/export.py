@@ -20,10 +20,12 @@ from rll_tf.training.files import read_json
 from rll_tf.training.run import LOAD_ERRORS
 from serving.any_model import PIXEL_RANGES, as_embedding_model, input_side
 from serving.export import export as write
-from serving.gallery import open_gallery
+from serving.export import weights_sha256
+from serving.gallery import Identity, open_gallery
 from serving.guard import Limits
 from serving.precision import accuracy_lost
 from serving.search import PackedGallery
+from serving.versions import check_label, keep_last, set_label
 
 
 def export(
@@ -37,6 +39,8 @@ def export(
     gallery_file: Path | None = None,
     top: int = 10,
     precision: str = "float32",
+    label: str | None = None,
+    keep: int | None = None,
 ) -> None:
     """Export a run's best checkpoint, or a file of a model, as `to/<version>/`.
 
@@ -47,6 +51,8 @@ def export(
         FileNotFoundError: there is no such run, model or gallery.
         ValueError: the model can't be loaded or gives no embeddings, or the gallery does not fit it.
     """
+    if label is not None:
+        check_label(label)
     if source.suffix == ".keras":
         model, preprocessing = _open_model(source, pixels, input_px, resize_px)
         metadata: dict[str, Any] = {"model": source.name, "exported_by": _versions()}
@@ -60,7 +66,8 @@ def export(
         metadata = _metadata(run)
     gallery, level = None, CONCAT
     if gallery_file is not None:
-        gallery, level, metadata["gallery"] = _pack(gallery_file, model, top, precision)
+        sha256 = weights_sha256(as_embedding_model(model, preprocessing), preprocessing)
+        gallery, level, metadata["gallery"] = _pack(gallery_file, model, sha256, top, precision)
     try:
         with waiting("exporting, and checking what was exported"):
             version = write(
@@ -74,6 +81,11 @@ def export(
             )
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise click.ClickException(str(error)) from error
+    if label is not None:
+        set_label(to, label, int(version.name))
+    if keep is not None:
+        for old in keep_last(to, keep):
+            print(f"deleted: {to / str(old)}")
     print(f"exported: {version}")
 
 
@@ -101,12 +113,13 @@ def _open_model(
 
 
 def _pack(
-    file: Path, model: keras.Model, top: int, precision: str
+    file: Path, model: keras.Model, sha256: str, top: int, precision: str
 ) -> tuple[PackedGallery, str, dict[str, Any]]:
     """The gallery, the level of its embeddings, and what the artefact's metadata says of it."""
     arrays = open_gallery(file)
     level = str(arrays["level"])
     _check_fits(file, level, arrays["embeddings"].shape[1], model)
+    Identity(weights_sha256=sha256).check_embedded(file, arrays)
     try:
         gallery = PackedGallery(arrays, top, precision)
     except ValueError as error:

@@ -61,6 +61,8 @@ def _search_file(
     top: int,
 ) -> SearchResult:
     """What a packed gallery would give, from the arrays of a file."""
+    assert file is not None
+    embedder.identity.check_embedded(file, gallery)
     level = str(gallery["level"])
     queries = embedder.embed(encoded, None if level == CONCAT else level)
     embeddings = gallery["embeddings"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+# So many numbers are resized at a time: 32 MB of float32.
+PART_VALUES = 2**23
+
 
 def resize(images: tf.Tensor, height: int, width: int, window: tf.Tensor | None = None) -> tf.Tensor:
     """Resize pictures, their aspect ratio not kept.
@@ -48,12 +51,34 @@ def _resize_rows(rows: tf.Tensor, height: int, last: tf.Tensor) -> tf.Tensor:
     computed too. The rows stand as the columns of pictures one pixel high: the kernel hands each row of a
     picture to another thread, which costs more than the work itself where all threads have pictures to do.
     """
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=tf.expand_dims(rows, 1),
-        size=tf.stack([1, last]),
-        scale=tf.stack([1.0, height / tf.cast(tf.shape(rows)[1], tf.float32)]),
-        translation=tf.zeros(2),
-        kernel_type="triangle",
-        antialias=True,
-    )
-    return tf.squeeze(resized, 1)
+    scale = tf.stack([1.0, height / tf.cast(tf.shape(rows)[1], tf.float32)])
+
+    def resized(part: tf.Tensor) -> tf.Tensor:
+        scaled = tf.raw_ops.ScaleAndTranslate(
+            images=tf.expand_dims(part, 1),
+            size=tf.stack([1, last]),
+            scale=scale,
+            translation=tf.zeros(2),
+            kernel_type="triangle",
+            antialias=True,
+        )
+        return tf.squeeze(scaled, 1)
+
+    # The kernel makes float32 of all that it is given: of large pictures in parts, columns side by side.
+    shape = tf.shape(rows, tf.int64)
+    parts = -(-tf.reduce_prod(shape) // PART_VALUES)
+    width = -(-shape[2] // tf.maximum(parts, 1))
+
+    def append(first: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        part = tf.transpose(resized(rows[:, :, first : first + width]), [2, 0, 1])
+        return first + width, done.write(done.size(), part)
+
+    def in_parts() -> tf.Tensor:
+        empty = tf.TensorArray(
+            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None, None]
+        )
+        first = tf.zeros([], tf.int64)
+        _, done = tf.while_loop(lambda at, _: at < shape[2], append, [first, empty], parallel_iterations=1)
+        return tf.transpose(done.concat(), [1, 2, 0])
+
+    return tf.cond(parts > 1, in_parts, lambda: resized(rows))

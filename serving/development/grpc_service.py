@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
+from serving.development.access_log import AccessLog
 from serving.development.errors import INTERNAL, StatusError
 from serving.development.model import ServedModel
 from serving.development.servable import DEFAULT_SIGNATURE
@@ -23,17 +25,30 @@ MESSAGE_LIMIT_BYTES = 1024
 class _Service(
     prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer
 ):
-    def __init__(self, model: ServedModel) -> None:
-        self._model = model
+    def __init__(self, model: ServedModel, access_log: AccessLog) -> None:
+        self._model, self._access_log = model, access_log
 
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802  the service's name
-        return _respond(context, lambda: self._predict(request))
+        return self._respond("Predict", context, lambda: self._predict(request))
 
     def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return _respond(context, lambda: self._model.metadata(request.model_spec))
+        return self._respond("GetModelMetadata", context, lambda: self._model.metadata(request))
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return _respond(context, lambda: self._model.status(request.model_spec))
+        return self._respond("GetModelStatus", context, lambda: self._model.status(request))
+
+    def _respond(self, method: str, context: Any, call: Callable[[], Any]) -> Any:
+        what, began = f"{context.peer()} gRPC {method}", time.monotonic()
+        try:
+            response = call()
+            self._access_log.accepted(what, "OK", began)
+            return response
+        except StatusError as error:
+            code, message = _CODES[error.code], error.message
+        except Exception as error:  # the client must get an error, and the server must go on
+            code, message = _CODES[INTERNAL], repr(error)
+        self._access_log.refused(what, code.name, began, message)
+        return context.abort(code, _trimmed(message))
 
     def _predict(self, request: Any) -> Any:
         spec = request.model_spec
@@ -50,26 +65,18 @@ class _Service(
         return response
 
 
-def _respond(context: Any, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except StatusError as error:
-        return context.abort(_CODES[error.code], _trimmed(error.message))
-    except Exception as error:  # the client must get an error, and the server must go on
-        return context.abort(_CODES[INTERNAL], _trimmed(repr(error)))
-
-
 def _trimmed(message: str) -> str:
     return message.encode()[:MESSAGE_LIMIT_BYTES].decode(errors="ignore")
 
 
-def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> Any:
+def grpc_server(address: str, model: ServedModel, max_body_bytes: int, access_log: AccessLog) -> Any:
     """A server that is not started yet.
 
     Args:
         address: `host:port`.
         model: what is served.
         max_body_bytes: larger requests are rejected as RESOURCE_EXHAUSTED; responses may have any size.
+        access_log: gets a line for a request.
 
     Raises:
         OSError: the port is taken.
@@ -82,7 +89,7 @@ def grpc_server(address: str, model: ServedModel, max_body_bytes: int) -> Any:
             ("grpc.so_reuseport", 0),  # a taken port is an error, not a shared one
         ],
     )
-    service = _Service(model)
+    service = _Service(model, access_log)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(service, server)
     try:

@@ -36,13 +36,29 @@ class ServedModel:
             raise StatusError(
                 NOT_FOUND, f"Servable not found for request: {spec.name}; {self.name} is served"
             )
-        if spec.version_label:
-            raise invalid(f"Unrecognized version label: {spec.version_label}")
-        return self._versions.get(_version(spec))
+        return self._versions.get(_version(spec), spec.version_label)
 
-    def metadata(self, spec: Any) -> Any:
-        """A GetModelMetadataResponse with the signatures."""
-        servable = self.servable(spec)
+    def current(self) -> Servable:
+        """The version that responds where none is named.
+
+        Raises:
+            StatusError: none is loaded.
+        """
+        return self._versions.get()
+
+    def metadata(self, request: Any) -> Any:
+        """The GetModelMetadataResponse to a GetModelMetadataRequest: the signatures.
+
+        Raises:
+            StatusError: there is no such model, version or field.
+        """
+        _check_spec(request)
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != SIGNATURES_FIELD:
+                raise invalid(f"Metadata field {field} is not supported")
+        servable = self.servable(request.model_spec)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.model_spec.name = self.name
         response.model_spec.version.value = servable.version
@@ -50,12 +66,16 @@ class ServedModel:
         response.metadata[SIGNATURES_FIELD].Pack(signatures)
         return response
 
-    def status(self, spec: Any) -> Any:
-        """A GetModelStatusResponse of every version, or of the one whose number is given; labels are ignored.
+    def status(self, request: Any) -> Any:
+        """The GetModelStatusResponse to a GetModelStatusRequest: of every version, or of the one named.
+
+        A label is ignored, as TensorFlow Serving does.
 
         Raises:
             StatusError: there is no such model or version.
         """
+        _check_spec(request)
+        spec = request.model_spec
         if spec.name != self.name:
             raise StatusError(NOT_FOUND, f"Could not find any versions of model {spec.name}")
         version = _version(spec)
@@ -63,6 +83,11 @@ class ServedModel:
         if not rows:
             raise StatusError(NOT_FOUND, f"Could not find version {version} of model {self.name}")
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=rows)
+
+
+def _check_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
 
 
 def _version(spec: Any) -> int | None:

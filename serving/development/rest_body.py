@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.message
 import io
 import re
+import zlib
 from http import HTTPStatus
 
 from serving.development.errors import INVALID_ARGUMENT, StatusError, invalid
@@ -22,12 +23,24 @@ def read_body(headers: email.message.Message, stream: io.BufferedIOBase, max_byt
     """The whole body.
 
     Raises:
-        StatusError: it is longer than `max_bytes`, compressed, or breaks off, or its length is not given.
+        StatusError: it is longer than `max_bytes`, also unzipped, or breaks off, or its length is not given.
     """
-    coding = headers.get("Content-Encoding", "identity")
-    if coding.lower() != "identity":
-        message = f"a request's body must not be compressed; it is {coding}"
-        raise StatusError(INVALID_ARGUMENT, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    content = _read_whole(headers, stream, max_bytes)
+    return _unzipped(content, max_bytes) if "gzip" in headers.get("Content-Encoding", "") else content
+
+
+def _unzipped(content: bytes, max_bytes: int) -> bytes:
+    expander = zlib.decompressobj(zlib.MAX_WBITS | 16)  # gzip's header
+    try:
+        expanded = expander.decompress(content, max_bytes)
+    except zlib.error as error:
+        raise invalid(f"the body must be whole gzip, as its Content-Encoding says: {error}") from error
+    if expander.unconsumed_tail:
+        raise _too_long(max_bytes)
+    return expanded
+
+
+def _read_whole(headers: email.message.Message, stream: io.BufferedIOBase, max_bytes: int) -> bytes:
     transfer, length = headers.get("Transfer-Encoding"), headers.get("Content-Length")
     if transfer is not None:
         if transfer.lower() != "chunked" or length is not None:

@@ -17,25 +17,38 @@ from serving.development.errors import invalid
 MAX_DIMENSIONS = 8
 
 
-def parse_predict(body: bytes, signature_of: Callable[[str], Any]) -> tuple[Any, dict[str, np.ndarray], bool]:
-    """Read the body of a predict request.
+def parse_document(body: bytes) -> dict[str, Any]:
+    """The JSON object at the body's start; a byte order mark before and bytes after it are passed over.
+
+    Raises:
+        StatusError: there is none.
+    """
+    try:
+        text = body.decode("utf-8-sig", "surrogateescape").lstrip(" \t\r\n")
+        document, end = json.JSONDecoder().raw_decode(text)
+        text[:end].encode()  # what is not UTF-8 may follow
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"JSON Parse error: {error}") from error
+    if not isinstance(document, dict):
+        raise invalid(f"JSON Value: {reprlib.repr(document)} is not an object")
+    return document
+
+
+def parse_predict(
+    document: dict[str, Any], signature_of: Callable[[str], Any]
+) -> tuple[Any, dict[str, np.ndarray], bool]:
+    """Read a predict request.
 
     Args:
-        body: JSON with `instances` (row format) or `inputs` (column format), and maybe `signature_name`.
+        document: `instances` (row format) or `inputs` (column format), and maybe `signature_name`.
         signature_of: name, empty for the default -> signature.
 
     Returns:
         The signature, the inputs, and whether they came in row format.
 
     Raises:
-        StatusError: the body is anything else.
+        StatusError: it holds anything else.
     """
-    try:
-        document = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"JSON Parse error: {error}") from error
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {reprlib.repr(document)} is not an object")
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid("'signature_name' key must be a string value.")
@@ -98,12 +111,10 @@ def _tensor(value: Any, data_type: int) -> np.ndarray:
         converted[:] = [_string(each) for each in values.flat]
         return converted.reshape(values.shape)
     for each in values.flat:
-        if type(each) is not int:
+        if type(each) is not int or not -(2**31) <= each < 2**31:
             raise invalid(f"JSON Value: {reprlib.repr(each)} is not of expected type: {dtype.name}")
-    try:
-        return np.array(values.tolist(), dtype.as_numpy_dtype).reshape(values.shape)
-    except OverflowError as error:
-        raise invalid(f"A value is out of the range of {dtype.name}: {error}") from error
+    # TensorFlow Serving keeps the lowest 8 bits of a pixel's value.
+    return np.array(values.tolist(), np.int64).reshape(values.shape).astype(dtype.as_numpy_dtype)
 
 
 def _string(value: Any) -> bytes:

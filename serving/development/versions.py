@@ -1,4 +1,4 @@
-"""The folder of versions: the newest one is loaded, and swapped in under running requests."""
+"""The folder of versions: those that its configuration names are loaded, and swapped under requests."""
 
 from __future__ import annotations
 
@@ -8,58 +8,67 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.config import model_server_config_pb2
 
-from serving.development.errors import INTERNAL, NOT_FOUND, StatusError
+from serving.development.errors import INTERNAL, NOT_FOUND, StatusError, invalid
 from serving.development.servable import Servable
+from serving.versions import server_config, verify_manifest
 
 ModelVersionStatus = get_model_status_pb2.ModelVersionStatus
 State = ModelVersionStatus.State
 
 
 class Versions:
-    """Serves the version with the largest number, as TensorFlow Serving does by default.
+    """Serves the versions that `models.pbtxt` names, by default the two with the largest numbers.
 
-    A new version is loaded and warmed up beside the old one, then replaces it; requests that began with
-    the old one end with it. A version that can't be loaded is rejected, and not tried again unless it goes
-    away and comes back; the old one stays, whatever happens to its folder.
+    A version is loaded and warmed up beside the others; one that is not named any more, or whose folder is
+    gone, is unloaded once no other one is to be loaded, and requests that began with it end with it. A
+    version that can't be loaded is rejected, and not tried again unless it goes away and comes back.
 
     Args:
         base: the folder of versions.
         poll_s: seconds between two looks at it.
-        log: is called with a line for every version that is loaded or rejected.
+        log: is called with a line for every version that is loaded, rejected or unloaded.
 
     Raises:
         FileNotFoundError: there is no version.
-        ValueError: the newest version can't be loaded.
+        ValueError: none of the versions can be loaded.
     """
 
     def __init__(self, base: Path, poll_s: float, log: Callable[[str], None]) -> None:
         self._base, self._poll_s, self._log = base, poll_s, log
         self._lock = threading.Lock()
         self._statuses: dict[int, Any] = {}
-        self._current: Servable | None = None
+        self._loaded: dict[int, Servable] = {}
+        self._labels: dict[str, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
         if not self._folders():
             raise FileNotFoundError(f"{base} holds no version to serve: it has no folder named by a number")
         self.look()
-        if self._current is None:
+        if not self._loaded:
             newest = max(self._statuses)
             raise ValueError(f"{base / str(newest)}: {self._statuses[newest].status.error_message}")
         self._thread.start()
 
-    def get(self, version: int | None = None) -> Servable:
-        """The version that is served now.
+    def get(self, version: int | None = None, label: str = "") -> Servable:
+        """The version with this number or label, by default the largest that is loaded.
 
         Raises:
-            StatusError: another one is requested.
+            StatusError: it is not loaded, or there is no such label.
         """
         with self._lock:
-            current = self._current
-        if current is None or version not in {None, current.version}:
-            raise StatusError(NOT_FOUND, f"Servable not found for request: version {version}")
-        return current
+            if label:
+                if label not in self._labels:
+                    raise invalid(f"Unrecognized servable version label: {label}")
+                version = self._labels[label]
+            servable = self._loaded.get(max(self._loaded, default=0) if version is None else version)
+        if servable is None:
+            which = "Latest" if version is None else f"version {version}"
+            raise StatusError(NOT_FOUND, f"Servable not found for request: {which}")
+        return servable
 
     def statuses(self) -> list[Any]:
         """A ModelVersionStatus of every version seen so far, the newest first."""
@@ -67,20 +76,27 @@ class Versions:
             return [self._statuses[number] for number in sorted(self._statuses, reverse=True)]
 
     def look(self) -> None:
-        """Look at the folder once, and load what is new."""
+        """Look at the folder once: load what is new, unload what is not wanted any more."""
         folders = self._folders()
-        if not folders:
-            return
-        newest = max(folders)
+        config = text_format.Parse(server_config(self._base), model_server_config_pb2.ModelServerConfig())
+        (model,) = config.model_config_list.config
+        policy = model.model_version_policy
+        wanted = set(policy.specific.versions) or set(sorted(folders)[-policy.latest.num_versions :])
+        wanted &= set(folders)
         with self._lock:
-            current = None if self._current is None else self._current.version
-            for gone in set(self._statuses) - set(folders) - {current}:
+            for gone in set(self._statuses) - set(folders) - set(self._loaded):
                 del self._statuses[gone]
-            is_rejected = newest in self._statuses and self._statuses[newest].status.error_code
-            if is_rejected or newest == current:
-                return
-            self._set_status(newest, State.LOADING)
-        self._load(newest, folders[newest])
+            refused = {number for number, row in self._statuses.items() if row.status.error_code}
+            new = wanted - set(self._loaded) - refused
+        for number in sorted(new, reverse=True):
+            self._load(number, folders[number])
+        with self._lock:
+            self._labels = dict(model.version_labels)
+            for number in set(self._loaded) - wanted:
+                # Requests that began with it hold it until they end.
+                del self._loaded[number]
+                self._set_status(number, State.END)
+                self._log(f"version {number} is unloaded")
 
     def stop(self) -> None:
         """Look no more."""
@@ -88,9 +104,12 @@ class Versions:
         self._thread.join()
 
     def _load(self, number: int, folder: Path) -> None:
+        with self._lock:
+            self._set_status(number, State.LOADING)
         try:
+            is_verified = verify_manifest(folder)
             servable = Servable(folder, number)
-        except Exception as error:  # a damaged file can raise anything, and the old version must stay
+        except Exception as error:  # a damaged file can raise anything, and the others must stay
             code = error.error_code if isinstance(error, tf.errors.OpError) else INTERNAL
             message = f"version {number} can't be loaded: {' '.join(str(error).split())}"
             with self._lock:
@@ -98,11 +117,10 @@ class Versions:
             self._log(message)
             return
         with self._lock:
-            old, self._current = self._current, servable
+            self._loaded[number] = servable
             self._set_status(number, State.AVAILABLE)
-            if old is not None:
-                self._set_status(old.version, State.END)
-        self._log(f"version {number} is available ({servable.warmup_requests} warm-up requests)")
+        verified = "" if is_verified else "; exported before there were manifests: its files are not verified"
+        self._log(f"version {number} is available ({servable.warmup_requests} warm-up requests){verified}")
 
     def _set_status(self, number: int, state: int, code: int = 0, message: str = "") -> None:
         status = ModelVersionStatus(version=number, state=state)
@@ -113,7 +131,7 @@ class Versions:
         while not self._stopping.wait(self._poll_s):
             try:
                 self.look()
-            except OSError as error:  # a folder that is away for a while
+            except (OSError, text_format.ParseError) as error:  # a folder that is away for a while
                 self._log(f"{self._base} can't be read: {error}")
 
     def _folders(self) -> dict[int, Path]:

@@ -1,10 +1,12 @@
 """Bilinear resizing."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rll_tf.data import resize as resize_module
 from rll_tf.data.resize import resize
 
 
@@ -39,3 +41,13 @@ def test_a_window_is_cut_from_the_whole(height, width, data):
     (top, bottom), (left, right) = spans
     whole = resize(image, 50, 70)
     np.testing.assert_array_equal(resize(image, 50, 70, tf.constant(spans)), whole[:, top:bottom, left:right])
+
+
+@pytest.mark.parametrize("values", [1, 700, 4001])
+def test_a_large_picture_is_resized_in_parts(values, monkeypatch):
+    """Every value to the last bit what it is at once."""
+    image = tf.constant(np.random.default_rng(3).integers(0, 256, [2, 61, 97, 3], np.uint8))
+    at_once = resize(image, 20, 30)
+    monkeypatch.setattr(resize_module, "PART_VALUES", values)
+    np.testing.assert_array_equal(resize(image, 20, 30), at_once)
+    np.testing.assert_array_equal(tf.function(resize)(image, 20, 30), at_once)

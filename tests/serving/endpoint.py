@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import urllib3
 from PIL import Image
 
 from serving.artefact import Artefact
 from serving.client import EmbeddingClient
+from serving.versions import write_manifest
 from tests.conftest import ROOT
 
 TOLERANCE = 1e-5
@@ -32,6 +34,7 @@ class Endpoint:
 
     def __init__(self, url, grpc_url, model, folder):
         self.url, self.grpc_url, self.model, self.folder = url, grpc_url, model, folder
+        self._newest = 0
 
     def address(self, transport):
         """Of `rest` or `grpc`."""
@@ -61,6 +64,10 @@ class Endpoint:
         response = HTTP.request("POST", f"{self.url}/v1/models/{self.model}{suffix}", body=content)
         return response.status, json.loads(response.data)
 
+    def channel(self):
+        """Of gRPC."""
+        return _channel(self.address("grpc").removeprefix("grpc://"))
+
     def require_gallery(self):
         """Leave the test out unless the served model has a gallery."""
         if "search" not in self.get("/metadata")[1]["metadata"]["signature_def"]["signature_def"]:
@@ -75,7 +82,8 @@ class Endpoint:
         """Write a further version as `rll export` does: whole at once. Returns its folder."""
         if self.folder is None or not os.access(self.folder, os.W_OK):
             pytest.skip("RLL_SERVING_ARTEFACT is unset, or can't be written to")
-        number = 1 + max(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit())
+        versions = [int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit()]
+        number = self._newest = 1 + max(self._newest, *versions)  # no number twice, though its folder is gone
         partial = self.folder / f".partial-{number}"
         write(partial)
         return partial.rename(self.folder / str(number))
@@ -152,6 +160,20 @@ def draw_pictures(count, seed=0):
     return [encoded(np.kron(each, np.ones([6, 6, 1], np.uint8))) for each in fields]
 
 
+def change_weights(version):
+    """Let an exported version embed otherwise, by noise on all kernels, with a manifest that says so."""
+    prefix = str(version / "variables" / "variables")
+    reader, rng = tf.train.load_checkpoint(prefix), np.random.default_rng(0)
+    values = {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
+    for name, value in values.items():
+        if getattr(value, "ndim", 0) > 1 and "gallery" not in name:
+            values[name] = value + rng.normal(0, value.std(), value.shape).astype(value.dtype)
+    names, whole = list(values), [""] * len(values)
+    tensors = [*values.values()]
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=whole, tensors=tensors)
+    write_manifest(version)
+
+
 PICTURES = draw_pictures(20)
 GOOD = PICTURES[0]
 
@@ -172,10 +194,9 @@ def predict_call(endpoint):
     """The official stub, and an empty request."""
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    channel = _channel(endpoint.address("grpc").removeprefix("grpc://"))
     request = predict_pb2.PredictRequest()
     request.model_spec.name = endpoint.model
-    return prediction_service_pb2_grpc.PredictionServiceStub(channel), request
+    return prediction_service_pb2_grpc.PredictionServiceStub(endpoint.channel()), request
 
 
 def wait_for(condition):

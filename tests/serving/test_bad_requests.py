@@ -59,7 +59,7 @@ wrong_bodies = st.one_of(
 )
 
 
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=5 * settings().max_examples // 2)  # a thousand in all where the profile is thorough
 @given(wrong_bodies)
 def test_bad_rest_requests_are_rejected_with_a_message(endpoint, body):
     """Each is a 4xx that says why, and the next good request is accepted."""
@@ -113,7 +113,7 @@ wrong_tensors = st.one_of(
 )
 
 
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=5 * settings().max_examples // 2)  # a thousand in all where the profile is thorough
 @given(wrong_tensors)
 def test_bad_grpc_requests_are_rejected_with_a_message(endpoint, inputs):
     """Each is INVALID_ARGUMENT that says why, and the next good request is accepted."""

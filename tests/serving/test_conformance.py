@@ -3,7 +3,7 @@
 `tests/serving/conftest.py` says how to name another endpoint.
 """
 
-import io
+import gzip
 import json
 import re
 import shutil
@@ -11,7 +11,6 @@ import subprocess
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from serving.client import RequestError
 from tests.conftest import ROOT, rll
@@ -31,12 +30,37 @@ def test_embeddings_equal_the_artefact_in_this_process(endpoint, transport, leve
     np.testing.assert_allclose(found, endpoint.artefact.embed(PICTURES, level), atol=TOLERANCE)
 
 
+def pixels_px(endpoint):
+    """The side of the pictures that `pixels` takes."""
+    _, metadata = endpoint.get("/metadata")
+    signature = metadata["metadata"]["signature_def"]["signature_def"]["pixels"]
+    count, height, width, channels = signature["inputs"]["pixels"]["tensor_shape"]["dim"]
+    assert (count["size"], channels["size"], height) == ("-1", "3", width)
+    return int(height["size"])
+
+
 @TRANSPORTS
 def test_pixels_are_embedded_too(endpoint, transport):
-    """Decoded pictures of one size give what their files give."""
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(picture))) for picture in PICTURES])
+    """Decoded pictures of the model's size give what their files give."""
+    side = pixels_px(endpoint)
+    pixels = np.random.default_rng(0).integers(0, 256, [20, side, side, 3], np.uint8)
     with endpoint.client(transport, batch_size=8) as client:
-        np.testing.assert_allclose(client.embed_pixels(pixels), client.embed(PICTURES), atol=TOLERANCE)
+        files = [encoded(picture) for picture in pixels]
+        np.testing.assert_allclose(client.embed_pixels(pixels), client.embed(files), atol=TOLERANCE)
+
+
+@TRANSPORTS
+def test_pixels_have_one_size(endpoint, transport):
+    """So that a server can join requests: callers get their own embeddings, another size is rejected."""
+    side = pixels_px(endpoint)
+    pixels = np.random.default_rng(1).integers(0, 256, [40, side, side, 3], np.uint8)
+    wanted = endpoint.artefact.embed([encoded(picture) for picture in pixels])
+    with endpoint.client(transport, batch_size=1, concurrency=16) as client:
+        np.testing.assert_allclose(client.embed_pixels(pixels), wanted, atol=TOLERANCE)
+        for other in ([1, side + 1, side, 3], [1, side, side - 1, 3]):
+            with pytest.raises(RequestError) as rejected:
+                client.embed_pixels(np.zeros(other, np.uint8))
+            assert rejected.value.status in {400, "INVALID_ARGUMENT", "FAILED_PRECONDITION"}
 
 
 @TRANSPORTS
@@ -66,11 +90,16 @@ def test_rll_embed_writes_the_same_file(endpoint, transport, words, pictures, tm
     rll("embed", *there, *data, *words, "--to", files[1])
     with np.load(files[0]) as here, np.load(files[1]) as there:
         assert set(here.files) == set(there.files) == {
-            "embeddings", "labels", "paths", "class_names", "level"
+            "embeddings", "labels", "paths", "class_names", "level", "version", "weights_sha256"
         }  # fmt: skip
         np.testing.assert_allclose(there["embeddings"], here["embeddings"], atol=TOLERANCE)
-        for name in set(here.files) - {"embeddings"}:
+        for name in set(here.files) - {"embeddings", "version", "weights_sha256"}:
             np.testing.assert_array_equal(there[name], here[name])
+        assert there["version"] == endpoint.version()
+        assert (here["weights_sha256"], there["weights_sha256"]) == (
+            endpoint.artefact.metadata["weights_sha256"],
+            "",
+        )
 
 
 @pytest.mark.parametrize(("transport", "has_gallery_file"), [("rest", False), ("grpc", True)])
@@ -82,6 +111,8 @@ def test_rll_search_prints_the_same(endpoint, transport, has_gallery_file, pictu
     if has_gallery_file:
         words += ["--gallery", tmp_path / "gallery.npz"]
         rll("embed", endpoint.artefact.folder, "--data", f"folder:{pictures}", "--to", words[-1])
+        with np.load(words[-1]) as arrays:  # versions may have come since the artefact was opened
+            np.savez(words[-1], **{**arrays, "version": endpoint.version()})
     printed = []
     there = ("--endpoint", endpoint.address(transport), "--model-name", endpoint.model)
     for source in ((endpoint.artefact.folder,), there):
@@ -95,6 +126,19 @@ def test_rll_search_prints_the_same(endpoint, transport, has_gallery_file, pictu
         if is_hit:
             assert float(line.pop(1)) == pytest.approx(float(wanted.pop(1)), abs=2e-4)
         assert line == wanted
+
+
+def test_a_gallery_of_another_version_is_refused(endpoint, pictures, tmp_path, capfd):
+    """Its distances would mean nothing; the line says which version it is of."""
+    gallery = tmp_path / "gallery.npz"
+    there = ("--endpoint", endpoint.url, "--model-name", endpoint.model)
+    rll("embed", *there, "--data", f"folder:{pictures}", "--to", gallery)
+    with np.load(gallery) as arrays:
+        np.savez(gallery, **{**arrays, "version": 99})
+    query = next(pictures.rglob("*.png"))
+    assert cli.run([str(word) for word in ("search", *there, "--gallery", gallery, query)]) == 1
+    wanted = f"this model, version {endpoint.version()}; it holds those of version 99: run rll embed again"
+    assert wanted in capfd.readouterr().err
 
 
 def test_rest_metadata_and_status(endpoint):
@@ -254,15 +298,78 @@ def test_what_is_not_there_is_an_error(endpoint):
     """Other models, versions, labels, signatures and paths."""
     good = {"instances": [b64(GOOD)]}
     for suffix, wanted in [
-        ("/versions/99999:predict", 404), ("x:predict", 404), ("/labels/stable:predict", 400), (":ask", 400)
+        ("/versions/99999:predict", 404), ("x:predict", 404), ("/labels/nobody:predict", 400), (":ask", 400),
+        (":PREDICT", 400), (":predict?now=1", 400), (f"/versions/{10**20}:predict", 400),
     ]:  # fmt: skip
         status, response = endpoint.post(good, suffix)
         assert (status, list(response)) == (wanted, ["error"])
         assert response["error"]
-    for suffix, wanted in [("/versions/99999", 404), ("x", 404), ("x/metadata", 404), ("/other", 400)]:
+    for suffix, wanted in [
+        ("/versions/99999", 404), ("x", 404), ("x/metadata", 404), ("/other", 400), ("?now=1", 404),
+        ("/metadata?now=1", 400),
+    ]:  # fmt: skip
         status, response = endpoint.get(suffix)
         assert (status, list(response)) == (wanted, ["error"])
+    assert endpoint.get("/METADATA") == endpoint.get()
+    # What is no JSON is rejected before the model is looked for.
+    assert endpoint.post(b"{", "x:predict")[0] == 400
+    for method in ("PUT", "DELETE", "PATCH"):
+        assert HTTP.request(method, f"{endpoint.url}/v1/models/{endpoint.model}").status == 400
     assert HTTP.request("GET", f"{endpoint.url}/favicon.ico").status == 404
+
+
+def test_bodies_that_are_accepted(endpoint):
+    """In gzip, after a byte order mark, before other bytes."""
+    good = json.dumps({"instances": [b64(GOOD)]}).encode()
+    wanted = endpoint.post(good)
+    assert wanted[0] == 200
+    for body in (b"\xef\xbb\xbf" + good, good + b" and \xff"):
+        assert endpoint.post(body) == wanted
+    for body, status in ((gzip.compress(good), 200), (b"no gzip", 400)):
+        address = f"{endpoint.url}/v1/models/{endpoint.model}:predict"
+        response = HTTP.request("POST", address, body=body, headers={"Content-Encoding": "gzip"})
+        assert response.status == status
+
+
+def test_a_pixel_keeps_its_lowest_8_bits(endpoint):
+    """By REST, where numbers may be larger; beyond 32 bits they are rejected."""
+    side = pixels_px(endpoint)
+
+    def embedding_of(value):
+        pixels = np.full([1, side, side, 3], value)
+        return endpoint.post({"inputs": pixels.tolist(), "signature_name": "pixels"})
+
+    assert embedding_of(300) == embedding_of(44) != embedding_of(45)
+    assert embedding_of(-1) == embedding_of(255)
+    assert embedding_of(2**31)[0] == 400
+
+
+def test_a_browser_may_ask_first(endpoint):
+    """OPTIONS, which needs an origin."""
+    address = f"{endpoint.url}/v1/models/{endpoint.model}:predict"
+    assert HTTP.request("OPTIONS", address, headers={"Origin": "https://example.org"}).status == 200
+    assert HTTP.request("OPTIONS", address).status == 400
+
+
+def test_grpc_questions_without_their_fields(endpoint):
+    """A model and at least one known field of its metadata must be named."""
+    import grpc
+    from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc
+
+    stub, request = predict_call(endpoint)
+    spec, message = request.model_spec, get_model_metadata_pb2.GetModelMetadataRequest
+    fields = ["signature_def"]
+    assert stub.GetModelMetadata(message(model_spec=spec, metadata_field=fields * 2), timeout=60).metadata
+    models = model_service_pb2_grpc.ModelServiceStub(endpoint.channel())
+    for call, question in [
+        (stub.GetModelMetadata, message(metadata_field=fields)),
+        (stub.GetModelMetadata, message(model_spec=spec)),
+        (stub.GetModelMetadata, message(model_spec=spec, metadata_field=["other"])),
+        (models.GetModelStatus, get_model_status_pb2.GetModelStatusRequest()),
+    ]:
+        with pytest.raises(grpc.RpcError) as rejected:
+            call(question, timeout=60)
+        assert rejected.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @TRANSPORTS

@@ -48,6 +48,26 @@ def loaded(artefact):
 
 
 @pytest.fixture(scope="module")
+def served_graph(artefact):
+    """A session with the artefact as the C++ server has it, and its signatures; any shape may be fed."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(artefact))
+        definition = session.graph.as_graph_def()
+    for node in definition.node:
+        if node.op == "Placeholder":
+            node.attr["shape"].shape.CopyFrom(tf.TensorShape(None).as_proto())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+    session = tf.compat.v1.Session(graph=graph)  # not entered: it would be every test's
+    session.run(
+        meta.saver_def.restore_op_name,
+        {meta.saver_def.filename_tensor_name: str(artefact / "variables" / "variables")},
+    )
+    yield session, meta.signature_def
+    session.close()
+
+
+@pytest.fixture(scope="module")
 def limited(run_folder, artefact_folder, tmp_path_factory):
     """The run's artefact with its own pictures packed into it, in int8 and with other limits."""
     folder = tmp_path_factory.mktemp("limited")
@@ -77,7 +97,7 @@ def test_signatures_are_as_documented(artefact):
     expected = {
         "serving_default": {"inputs": images, "outputs": {"embedding": tensor("float32", 24)}},
         "pixels": {
-            "inputs": {"pixels": tensor("uint8", None, None, 3)},
+            "inputs": {"pixels": tensor("uint8", 16, 16, 3)},
             "outputs": {"embedding": tensor("float32", 24)},
         },
         "search": {
@@ -96,6 +116,17 @@ def test_signatures_are_as_documented(artefact):
     assert describe_signatures(artefact) == expected
     metadata = json.loads((artefact / "assets.extra" / "rll_tf.json").read_text())
     assert metadata["signatures"] == expected
+
+
+@pytest.mark.parametrize("shape", [(1, 15, 16, 3), (1, 16, 17, 3), (1, 16, 16, 1), (16, 16, 3)])
+def test_pixels_of_another_shape_are_rejected(served_graph, shape):
+    """Servers check no shapes, so the graph does."""
+    session, signatures = served_graph
+    pixels = signatures["pixels"].inputs["pixels"].name
+    embedding = signatures["pixels"].outputs["embedding"].name
+    assert session.run(embedding, {pixels: np.zeros([2, 16, 16, 3], np.uint8)}).shape == (2, 24)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Shape of tensor"):
+        session.run(embedding, {pixels: np.zeros(shape, np.uint8)})
 
 
 def test_search_finds_each_picture_of_its_gallery(limited, embeddings, pictures):
@@ -204,16 +235,16 @@ def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(loaded):
 # Everything that an artefact's graph does: operations of TensorFlow's core, which its server ships.
 OPERATIONS = """
     Abs AddV2 All Any AsString Assert AssignVariableOp AvgPool BatchMatMulV2 BroadcastTo Cast Ceil
-    ConcatV2 Const Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead EnsureShape
-    Equal ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater
-    GreaterEqual Identity If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool
-    Maximum Mean MergeV2Checkpoints Minimum Mul Neg NoOp Pack Pad PadV2 Placeholder Pow Prod Range
-    ReadVariableOp RealDiv ReduceJoin Relu Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2
-    ScaleAndTranslate Select SelectV2 Shape ShardedFilename Size SplitV Sqrt Square Squeeze
-    StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice StringJoin
-    StringLength Sub Substr Sum TensorListConcatV2 TensorListFromTensor TensorListGetItem
-    TensorListReserve TensorListSetItem TensorListStack Tile TopKV2 Transpose VarHandleOp
-    VarIsInitializedOp Where While
+    ConcatV2 Const ConsumeMutexLock Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead
+    EmptyTensorList EnsureShape Equal ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod
+    FusedBatchNormV3 GatherV2 Greater GreaterEqual Identity If Less LessEqual LogicalAnd LogicalNot
+    LogicalOr MatMul Max MaxPool Maximum Mean MergeV2Checkpoints Minimum Mul MutexLock MutexV2 Neg NoOp
+    Pack Pad PadV2 Placeholder Pow Prod Range ReadVariableOp RealDiv ReduceJoin Relu Reshape
+    ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select SelectV2 Shape ShardedFilename
+    Size SplitV Sqrt Square Squeeze StatefulPartitionedCall StatelessIf StatelessWhile
+    StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum TensorListConcatV2
+    TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve TensorListSetItem
+    TensorListStack Tile TopKV2 Transpose VarHandleOp VarIsInitializedOp Where While
 """.split()  # noqa: SIM905
 
 
@@ -252,7 +283,7 @@ def test_a_fresh_process_runs_every_signature(loaded, artefact, pictures, tmp_pa
     """Loaded and fed as the C++ server does it, by a process without Keras and this package."""
     catalogue = open_dataset(f"folder:{pictures}")
     files = [catalogue.encoded(index) for index in (0, 7, 13)]
-    pixels = np.random.default_rng(0).integers(0, 256, [2, 31, 44, 3], np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, [2, 16, 16, 3], np.uint8)
     request, response = tmp_path / "request.npz", tmp_path / "response.npz"
     content = np.frombuffer(b"".join(files), np.uint8)
     np.savez(request, bytes=content, lengths=[len(file) for file in files], pixels=pixels, batch=2)
@@ -322,7 +353,7 @@ def test_versions_increase_and_are_readable_by_others(model, artefact, tmp_path,
     finally:
         os.umask(before)
     assert first == tmp_path / "8"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["7", "8", "notes"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["7", "8", "models.pbtxt", "notes"]
     for path in [first, *first.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644)
     metadata = json.loads((first / "assets.extra" / "rll_tf.json").read_text())

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.serving.endpoint import GOOD, TOLERANCE, draw_pictures, wait_for
+from tests.serving.endpoint import GOOD, TOLERANCE, change_weights, draw_pictures, wait_for
 
 CALLERS = 32
 # Between two requests of a caller, so that loading a version gets some of the processor too.
@@ -91,7 +91,7 @@ def test_concurrent_callers_each_get_their_own_embedding(endpoint, clients, requ
 
 @pytest.mark.slow
 def test_a_new_version_is_loaded_without_a_failed_request(endpoint, clients):
-    """It appears under 32 callers; afterwards it is served, and the old one is gone."""
+    """It appears under 32 callers; afterwards it is served, and the old one stays loaded."""
     old = endpoint.version()
     wanted = endpoint.artefact.embed([GOOD])
     callers = Callers(lambda number: clients[number % len(clients)].embed([GOOD]), itertools.count(), PAUSE_S)
@@ -100,13 +100,45 @@ def test_a_new_version_is_loaded_without_a_failed_request(endpoint, clients):
         added = endpoint.add_version(lambda folder: shutil.copytree(endpoint.folder / str(old), folder))
         number = int(added.name)
         wait_for(lambda: clients[0].status().get(number, ("",))[0] == "AVAILABLE")
-        wait_for(lambda: clients[0].status().get(old, ("END",))[0] == "END")
         callers.more(CALLERS)
+        assert clients[0].status()[old][0] == "AVAILABLE"
     finally:
         callers.end()
     assert endpoint.version() == number
     for _, embedding in callers.responses:
         np.testing.assert_allclose(embedding, wanted, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("count", [120, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_a_call_gets_the_embeddings_of_one_version(endpoint, transport, count):
+    """Though another one, with other weights, comes in the middle of it."""
+    pictures = draw_pictures(count, seed=2)
+    before, old = endpoint.artefact.embed(pictures), endpoint.version()
+    added = []
+
+    def add(folder):
+        shutil.copytree(endpoint.folder / str(old), folder)
+        change_weights(folder)
+
+    def drawn():
+        for number, picture in enumerate(pictures):
+            if number == count // 3:
+                added.append(endpoint.add_version(add))
+                wait_for(lambda: endpoint.version() == int(added[0].name))
+            yield picture
+
+    try:
+        with endpoint.client(transport, batch_size=8, concurrency=2) as client:
+            found = client.embed(drawn())
+            np.testing.assert_allclose(found, before, atol=TOLERANCE)
+            after = client.embed(pictures)
+        assert np.abs(after - before).max(axis=1).min() > 100 * TOLERANCE, "the versions must differ"
+        assert endpoint.version() == int(added[0].name)
+    finally:
+        for folder in added:
+            shutil.rmtree(folder)
+            wait_for(lambda: endpoint.version() == old)
 
 
 def test_a_corrupt_version_is_rejected_and_the_old_one_stays(endpoint, clients):

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,13 @@ from trainers import cli
 # Fakes of the two programs: they write their words where the tests look, and then wait as a server does.
 # They need no path: the shell's own words are enough.
 RECORD = """#!/bin/sh
-for word; do printf '%s\\n' "$word"; done > "$(cd "${0%/*}" && pwd)/${0##*/}.words"
+here="$(cd "${0%/*}" && pwd)/${0##*/}"
+for word; do
+  printf '%s\\n' "$word"
+  case "$word" in --model_config_file=*) [ ! -f "${word#*=}" ] ||
+    while IFS= read -r line; do printf '%s\\n' "$line"; done < "${word#*=}" > "$here.config"
+  esac
+done > "$here.words"
 """
 WAIT = 'trap "exit 0" TERM\nwhile :; do read -r _ < FIFO; done\n'
 
@@ -67,8 +74,11 @@ def test_the_server_on_the_path_comes_first(model, path, tmp_path, number):
     assert [line for line in server.lines if "Ctrl-C ends it" in line]
     assert f"{path / 'tensorflow_model_server'} serves {model}" in server.lines[0]
     given = dict(word.split("=", 1) for word in words_of(path, "tensorflow_model_server"))
-    assert given["--model_base_path"] == str(model)
-    assert given["--model_name"] == "other"
+    config = (path / "tensorflow_model_server.config").read_text()
+    assert f'base_path: "{model}"' in config
+    assert 'name: "other"' in config
+    assert "latest { num_versions: 2 }" in config
+    assert not Path(given["--model_config_file"]).exists()
     assert {int(given["--port"]), int(given["--rest_api_port"])} & {0, 8500, 8501} == set()
     assert not (path / "docker.words").exists()
 
@@ -107,7 +117,7 @@ def test_a_container_comes_second(model, path, tmp_path):
     assert words[0] == "run"
     assert IMAGE in words
     assert f"--mount=type=bind,source={model},target=/models/rll_tf,readonly" in words
-    assert "--model_base_path=/models/rll_tf" in words
+    assert "--model_config_file=/scratch/models.pbtxt" in words
     published = [word for word in words if word.startswith("--publish=")]
     assert len(published) == 2
     assert all(word.startswith("--publish=127.0.0.1:") for word in published)
@@ -118,7 +128,9 @@ def test_the_containers_words(model, tmp_path):
     file = tmp_path / "batching.pbtxt"
     file.write_text("max_batch_size { value: 8 }\n")
     service = Service(model, "name", "::1", 81, 80, file)
-    words = container_command("docker", service, "container")
+    words = container_command("docker", service, tmp_path, "container")
+    assert f"--mount=type=bind,source={model},target=/models/name,readonly" in words
+    assert f"--mount=type=bind,source={tmp_path},target=/scratch,readonly" in words
     assert {"--publish=[::1]:81:8501", "--publish=[::1]:80:8500", "--name=container"} < set(words)
     assert f"--mount=type=bind,source={file},target=/batching.pbtxt,readonly" in words
     assert words[words.index(IMAGE) :].count("--batching_parameters_file=/batching.pbtxt") == 1
@@ -127,7 +139,7 @@ def test_the_containers_words(model, tmp_path):
 def test_the_development_server_comes_last(served):
     """It prints why, its version and where: on this machine alone. The fixture sees how it ends."""
     folder, server = served
-    why, batching, version, where = server.lines[:4]
+    why, batching, version, page, where = server.lines[:5]
     assert why == (
         "rll serve: tensorflow_model_server is not on the path and Docker does not respond: "
         "this is the development server, not for production"
@@ -138,6 +150,7 @@ def test_the_development_server_comes_last(served):
     assert version == "rll serve: version 1 is available (6 warm-up requests)"
     assert (folder / "1").is_dir()
     url, grpc_url = server.announced.groups()
+    assert page == f"rll serve: a page to try it: {url}/"
     assert where == f"rll serve: rll_tf at {url} and {grpc_url}; Ctrl-C ends it"
     assert url.startswith("http://127.0.0.1:")
     assert grpc_url.startswith("grpc://127.0.0.1:")

@@ -1,11 +1,15 @@
 """What embeds for `rll embed` and `rll search`: which picture is rejected, and how it is named."""
 
+import contextlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rll_tf.data import open_dataset
 from serving.client import RequestError
 from serving.errors import PictureRejected
+from serving.gallery import Identity
 from tests.conftest import write_pictures
 from trainers import embedder
 from trainers.embedder import EndpointEmbedder, FolderEmbedder, name_rejected
@@ -27,8 +31,19 @@ class Client:
 
     url = "http://x:1"
 
-    def __init__(self, *_, **__):
+    def __init__(self, *_, version=None, **__):
+        self.version = version
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         pass
+
+    def current_version(self):
+        """The fifth."""
+        assert self.version is None
+        return 5
 
     def metadata(self):
         """As TensorFlow Serving's, with Keras's own."""
@@ -36,6 +51,7 @@ class Client:
 
     def embed(self, pictures, level):
         """Reject."""
+        assert self.version == 5
         raise RequestError(self.url, "assertion failed: [images[3] must have at most 5 pixels]", 400)
 
 
@@ -44,6 +60,7 @@ def test_an_endpoints_rejection_is_the_same_error(monkeypatch):
     monkeypatch.setattr(embedder, "EmbeddingClient", Client)
     endpoint = EndpointEmbedder("http://x:1", "rll_tf")
     assert endpoint.levels == ["high", "low"]
+    assert endpoint.identity == Identity(5)
     with pytest.raises(PictureRejected) as rejected:
         endpoint.embed([b"picture"] * 5)
     assert (rejected.value.index, rejected.value.reason) == (3, "must have at most 5 pixels")
@@ -51,6 +68,40 @@ def test_an_endpoints_rejection_is_the_same_error(monkeypatch):
         endpoint.embed([b"picture"], "top")
     with pytest.raises(ValueError, match="has no gallery packed into it"):
         endpoint.search([b"picture"])
+
+
+@pytest.mark.parametrize(("status", "kind"), [
+    (400, PictureRejected), ("INVALID_ARGUMENT", PictureRejected), (401, RequestError), (404, RequestError),
+])  # fmt: skip
+def test_what_is_not_about_pictures_stays_what_it_is(status, kind, monkeypatch):
+    """A password that is missing or a version that is gone is no reason to decode everything."""
+
+    class Refusing(Client):
+        def embed(self, *_):
+            raise RequestError(self.url, "no", status)
+
+    monkeypatch.setattr(embedder, "EmbeddingClient", Refusing)
+    with pytest.raises(kind, match="no"):
+        EndpointEmbedder("http://x:1", "rll_tf").embed([b"picture"])
+
+
+@pytest.mark.parametrize(("here", "written", "is_refused"), [
+    (Identity(2, "a"), {"version": 1, "weights_sha256": "a"}, False),
+    (Identity(1, "a"), {"version": 1, "weights_sha256": "b"}, True),
+    (Identity(2), {"version": 1, "weights_sha256": "a"}, True),
+    (Identity(1), {"version": 1, "weights_sha256": "a"}, False),
+    (Identity(1, "a"), {"version": -1, "weights_sha256": ""}, False),
+    (Identity(1, "a"), {}, False),
+    (Identity(None, None), {"version": 1, "weights_sha256": "a"}, False),
+])  # fmt: skip
+def test_a_gallery_of_another_model_is_refused(here, written, is_refused):
+    """By its weights where both are known, else by the version; what nobody wrote down is not checked."""
+    gallery = {name: np.array(value) for name, value in written.items()}
+    refused = pytest.raises(
+        ValueError, match=r"g\.npz must hold embeddings of this model, .*: run rll embed again"
+    )
+    with refused if is_refused else contextlib.nullcontext():
+        here.check_embedded(Path("g.npz"), gallery)
 
 
 def test_a_rejected_picture_is_named_by_its_path(tmp_path):
