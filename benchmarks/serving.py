@@ -15,6 +15,9 @@ response is there.
 Python: its threads take turns at parsing requests, and it shares this machine's cores with the callers. The
 first line printed is the server's own name for itself.
 
+With --memory it measures something else: the peak of the server process while 32 callers send the largest
+pictures that the limits allow, beside the bound that docs/serving.md states.
+
 All take turns, so that what else the machine does hits all alike. Latencies are those of all turns' requests
 together; a rate is the median of the turns.
 """
@@ -26,6 +29,7 @@ import contextlib
 import functools
 import io
 import json
+import math
 import os
 import socket
 import subprocess
@@ -48,6 +52,7 @@ from rll_tf.models import embedding_model
 from serving.artefact import Artefact
 from serving.client import EmbeddingClient
 from serving.export import export
+from serving.guard import BYTES_A_PIXEL, LARGE_PIXELS, Limits
 from serving.serve import CONFIG
 
 ROOT = Path(__file__).parent.parent
@@ -113,8 +118,8 @@ def drive(call: Call, callers: int, seconds: float) -> tuple[np.ndarray, float]:
 
 
 @contextlib.contextmanager
-def rll_serve(folder: Path, *options: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """`rll serve` in a process of its own: the line with which it starts, and its addresses by transport."""
+def rll_serve(folder: Path, *options: str) -> Iterator[tuple[str, dict[str, str], int]]:
+    """`rll serve` as a process: the line with which it starts, its addresses by transport, its number."""
     with contextlib.ExitStack() as probes:
         sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         rest, grpc = (each.getsockname()[1] for each in sockets)
@@ -128,7 +133,7 @@ def rll_serve(folder: Path, *options: str) -> Iterator[tuple[str, dict[str, str]
             log.seek(0)
             if not is_ready:
                 raise RuntimeError(f"the server must be ready within {START_S} s; its log: {log.read()}")
-            yield log.readline().removeprefix("rll serve: ").strip(), addresses
+            yield log.readline().removeprefix("rll serve: ").strip(), addresses, process.pid
         finally:
             process.terminate()
             process.wait()
@@ -203,7 +208,7 @@ def all_methods(
     if batching:
         servers["batched"] = [f"--batching-parameters={CONFIG / 'batching.pbtxt'}"]
     for server, options in servers.items():
-        what, addresses = stack.enter_context(rll_serve(artefact, *options))
+        what, addresses, _ = stack.enter_context(rll_serve(artefact, *options))
         print(f"{server}: {what}", flush=True)
         methods += endpoint_methods(server, addresses, pictures, stack)
     return methods
@@ -297,6 +302,45 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     pyplot.close(figure)
 
 
+def largest_pictures() -> list[bytes]:
+    """Files of 64 million pixels each, of the kinds that take most memory, and one that is just not large."""
+    side, small = math.isqrt(Limits().max_pixels), math.isqrt(LARGE_PIXELS)
+    files = []
+    for mode, px in (("CMYK", side), ("RGB", side), ("RGB", small)):
+        file = io.BytesIO()
+        Image.new(mode, (px, px)).save(file, "jpeg", progressive=True, subsampling=0)
+        files.append(file.getvalue())
+    return files
+
+
+def memory_mb(process: int, field: str) -> int:
+    """A process's resident memory: `VmRSS` now, `VmHWM` at its peak."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(f"{field}:")]
+    return int(line.split()[1]) // 1024
+
+
+def measure_memory(backbone: str, seconds: float) -> None:
+    """Print the server's memory before, its peak, and the bound."""
+    callers = max(CALLERS)
+    with contextlib.ExitStack() as stack:
+        artefact = make_artefact(backbone, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        what, addresses, process = stack.enter_context(rll_serve(artefact))
+        client = stack.enter_context(EmbeddingClient(addresses["rest"], concurrency=callers))
+        before, pictures = memory_mb(process, "VmRSS"), largest_pictures()
+        print(f"measured: {what}", flush=True)
+        # Every request has several pictures.
+        batches = [[pictures[number % 3]] * (4 if number % 3 == 2 else 2) for number in range(callers)]
+        taken, _ = drive(lambda number: client.embed(batches[number % callers]), callers, seconds)
+        peak = memory_mb(process, "VmHWM")
+    decoding = BYTES_A_PIXEL * (Limits().max_pixels + callers * LARGE_PIXELS) // 2**20
+    bodies = 5 * callers * max(len(file) for batch in batches for file in [b"".join(batch)]) * 4 // 3 // 2**20
+    print(f"{len(taken)} requests of {callers} callers; before {before} MB, peak {peak} MB")
+    print(
+        f"bound: {before} + {decoding} for decoding + {bodies} for bodies = {before + decoding + bodies} MB"
+    )
+
+
 def main() -> None:
     """Measure, print one table, write it as JSON and draw it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.split("\n")[0])
@@ -305,7 +349,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each method in each turn")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--memory", action="store_true", help="the server's peak instead")
     given = parser.parse_args()
+    if given.memory:
+        measure_memory(given.backbone, given.seconds)
+        return
     with contextlib.ExitStack() as stack:
         methods = all_methods(given.backbone, given.batching, draw_pictures(), stack)
         rows = measure(methods, given.turns, given.seconds)

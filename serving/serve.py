@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.client import SERVER_TIMEOUT_S
-from serving.versions import CONFIG_FILE, LOADED, server_config, verify_manifest, versions_of
+from serving.versions import CONFIG_FILE, LOADED, labels_of, server_config, verify_manifest, versions_of
 
 CONFIG = Path(__file__).parent / "config"
 MONITORING_FILE = CONFIG / "monitoring.pbtxt"
@@ -200,6 +200,7 @@ def _following(service: Service, base_path: str) -> Iterator[tuple[Path, Callabl
             text = server_config(service.model, service.name, base_path)
             if not file.is_file() or file.read_text(encoding="utf-8") != text:
                 partial.write_text(text, encoding="utf-8")
+                partial.chmod(0o644)
                 os.replace(partial, file)
 
         follow()
@@ -208,7 +209,7 @@ def _following(service: Service, base_path: str) -> Iterator[tuple[Path, Callabl
 
 
 def _verify(folder: Path) -> None:
-    for version in versions_of(folder)[-LOADED:]:
+    for version in sorted({*versions_of(folder)[-LOADED:], *labels_of(folder).values()}):
         if not verify_manifest(folder / str(version)):
             _log(f"version {version} was exported before there were manifests: its files are not verified")
 

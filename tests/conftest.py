@@ -32,7 +32,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 # They send requests to `rll serve`, which takes seconds to start.
-SERVER_TESTS = {"test_bad_requests.py", "test_conformance.py", "test_load.py", "test_serve.py"}
+SERVER_TESTS = {
+    f"test_{name}.py" for name in ("bad_requests", "conformance", "load", "openapi", "page", "proxy", "serve")
+}
 TINY = {"input_px": 16, "embedding_dim": 8, "steps": 6, "validate_every_steps": 4, "validation_share": 0.4}
 TINY_SETTINGS = [word for key, value in TINY.items() for word in ("--set", f"{key}={value}")]
 

@@ -218,7 +218,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def _spec(match: re.Match[str]) -> Any:
     spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]))
     if match["version"] is not None:
-        if int(match["version"]) > _MOST_VERSION:
+        if len(match["version"]) > 19 or int(match["version"]) > _MOST_VERSION:
             raise invalid(f"Failed to convert version: {match['version']} to numeric.")
         spec.version.value = int(match["version"])
     if match["label"] is not None:

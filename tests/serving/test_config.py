@@ -4,10 +4,11 @@ import re
 
 import pytest
 import yaml
-from tensorflow_serving.config import model_server_config_pb2
 
-from serving.guard import Limits
+from serving.client import SERVER_TIMEOUT_S
+from serving.guard import BYTES_A_PIXEL, LARGE_PIXELS, Limits
 from serving.serve import CONFIG, IMAGE, Service, container_command, model_server_command
+from serving.versions import BASE_PATH, CONFIG_FILE, LOADED
 from tests.conftest import ROOT
 from tests.serving.messages import BatchingParameters, MonitoringConfig, read_text
 
@@ -15,9 +16,16 @@ from tests.serving.messages import BatchingParameters, MonitoringConfig, read_te
 FLAGS = {
     "port",
     "rest_api_port",
-    "model_name",
-    "model_base_path",
+    "rest_api_timeout_in_ms",
+    "rest_api_num_threads",
+    "grpc_max_threads",
+    "grpc_channel_arguments",
+    "enable_grpc_healthcheck_service",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_inter_op_parallelism",
     "model_config_file",
+    "model_config_file_poll_wait_seconds",
+    "allow_version_labels_for_unavailable_models",
     "monitoring_config_file",
     "enable_batching",
     "batching_parameters_file",
@@ -40,10 +48,16 @@ def compose():
 
 @pytest.fixture(scope="module")
 def kubernetes():
-    """kubernetes.yaml, each document by its kind."""
+    """kubernetes.yaml, each document by its kind; the headless service as Headless."""
     documents = list(yaml.safe_load_all((CONFIG / "kubernetes.yaml").read_text()))
-    assert len({document["kind"] for document in documents}) == len(documents) == 3
-    return {document["kind"]: document for document in documents}
+    for document in documents:
+        if document["spec" if "spec" in document else "data"].get("clusterIP") == "None":
+            document["kind"] = "Headless"
+    found = {document["kind"]: document for document in documents}
+    assert set(found) == {"ConfigMap", "Deployment", "Service", "Headless", "PodDisruptionBudget",
+                          "HorizontalPodAutoscaler"}  # fmt: skip
+    assert len(found) == len(documents)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +73,6 @@ def container(pod):
     return container
 
 
-@pytest.fixture(scope="module")
-def model():
-    """The one model of models.pbtxt, by TensorFlow Serving's own class."""
-    (model,) = read_text(
-        CONFIG / "models.pbtxt", model_server_config_pb2.ModelServerConfig
-    ).model_config_list.config
-    return model
-
-
-def test_the_model_server_s_configuration(model):
-    """The client's default name; only the newest version is served."""
-    assert (model.name, model.model_platform) == (Service.name, "tensorflow")
-    assert model.model_version_policy.latest.num_versions == 1
-
-
 def test_batching_has_the_artefacts_limit():
     """A server that splits rejects what is above max_batch_size all the same: the artefact's limit."""
     batching = read_text(CONFIG / "batching.pbtxt", BatchingParameters)
@@ -83,13 +82,19 @@ def test_batching_has_the_artefacts_limit():
     assert 0 < batching.batch_timeout_micros.value < 10**5
 
 
-def test_the_metrics_path_is_one_everywhere(pod):
+def test_the_metrics_path_is_one_everywhere(pod, compose):
     """The server has it, Prometheus uses it, in compose and in Kubernetes."""
     monitoring = read_text(CONFIG / "monitoring.pbtxt", MonitoringConfig).prometheus_config
     assert monitoring.enable
-    (job,) = yaml.safe_load((CONFIG / "prometheus.yaml").read_text())["scrape_configs"]
+    prometheus = yaml.safe_load((CONFIG / "prometheus.yaml").read_text())
+    (job,) = prometheus["scrape_configs"]
     assert job["metrics_path"] == monitoring.path
-    assert job["static_configs"] == [{"targets": [f"serving:{REST_PORT}"]}]
+    (target,) = job["static_configs"]
+    services = [name for name, service in compose["services"].items() if IMAGE in service["image"]]
+    assert target["targets"] == [f"{service}:{REST_PORT}" for service in services]
+    assert len(services) == 2
+    mounted = {mount["target"] for mount in compose["services"]["prometheus"]["volumes"]}
+    assert {f"/etc/prometheus/{file}" for file in prometheus["rule_files"]} < mounted
     annotations = pod["metadata"]["annotations"]
     assert annotations["prometheus.io/path"] == monitoring.path
     assert annotations["prometheus.io/port"] == str(REST_PORT)
@@ -105,36 +110,66 @@ def test_compose_and_kubernetes_start_the_server_alike(compose, container):
         assert image == IMAGE
         given = flags(words)
         assert set(given) <= FLAGS
-        assert float(given.pop("file_system_poll_wait_seconds")) > 0
+        for polled in ("file_system_poll_wait_seconds", "model_config_file_poll_wait_seconds"):
+            assert float(given.pop(polled)) > 0
+        given.pop("grpc_channel_arguments", None)
         assert given == {
             "port": str(GRPC_PORT),
             "rest_api_port": str(REST_PORT),
-            "model_config_file": "/config/models.pbtxt",
+            "rest_api_timeout_in_ms": str(1000 * SERVER_TIMEOUT_S),
+            "rest_api_num_threads": "16",
+            "grpc_max_threads": "16",
+            "enable_grpc_healthcheck_service": "true",
+            "tensorflow_intra_op_parallelism": "4",
+            "tensorflow_inter_op_parallelism": "4",
+            "model_config_file": f"{BASE_PATH}/{CONFIG_FILE}",
+            "allow_version_labels_for_unavailable_models": "true",
             "monitoring_config_file": "/config/monitoring.pbtxt",
             "enable_batching": "true",
             "batching_parameters_file": "/config/batching.pbtxt",
             "max_num_load_retries": "0",
         }
     assert container["command"] == compose["services"]["serving"]["entrypoint"]
+    assert container["resources"]["limits"]["cpu"] == str(compose["services"]["serving"]["cpus"]) == "4"
+    assert "grpc.max_connection_age_ms=" in flags(container["args"])["grpc_channel_arguments"]
 
 
-def test_rll_serve_uses_known_flags(artefact_folder):
+def test_the_memory_limit_holds_what_a_server_may_need(compose, container):
+    """Two loaded versions, each with one of the largest pictures, and a small one for every thread."""
+    given = flags(container["args"])
+    threads = int(given["rest_api_num_threads"]) + int(given["grpc_max_threads"])
+    pixels = LOADED * Limits().max_pixels + threads * LARGE_PIXELS
+    assert container["resources"]["limits"]["memory"] == "4Gi"
+    assert compose["services"]["serving"]["mem_limit"] == "4g"
+    # A gigabyte is left for the program, the models and the requests themselves.
+    assert BYTES_A_PIXEL * pixels <= 3 * 2**30
+
+
+def test_sigterm_reaches_the_server(compose, pod, artefact_folder, tmp_path):
+    """As process 1 it would ignore it: TensorFlow Serving's issue 1853."""
+    assert compose["services"]["serving"]["init"]
+    assert pod["spec"]["shareProcessNamespace"]
+    assert "--init" in container_command("docker", Service(artefact_folder), tmp_path, "name")
+
+
+def test_rll_serve_uses_known_flags(artefact_folder, tmp_path):
     """Of the program and of the container; a corrupt version is rejected at once."""
     service = Service(artefact_folder, batching_file=CONFIG / "batching.pbtxt")
-    command = container_command("docker", service, "name")
-    for words in (model_server_command("server", service)[1:], command[command.index(IMAGE) + 1 :]):
+    command = container_command("docker", service, tmp_path, "name")
+    for words in (model_server_command("server", service, tmp_path)[1:], command[command.index(IMAGE) + 1 :]):
         given = flags(words)
         assert set(given) <= FLAGS
         assert given["max_num_load_retries"] == "0"
+        assert given["rest_api_timeout_in_ms"] == str(1000 * SERVER_TIMEOUT_S)
 
 
-def test_compose_mounts_publishes_and_checks(compose, model):
+def test_compose_mounts_publishes_and_checks(compose):
     """The model and the configuration read-only; both ports on this machine alone; a GPU on request."""
     services = compose["services"]
     for name in ("serving", "serving-gpu"):
         service = services[name]
         mounts = {mount["target"]: mount for mount in service["volumes"]}
-        assert set(mounts) == {model.base_path, "/config"}
+        assert set(mounts) == {BASE_PATH, "/config"}
         assert all(mount["read_only"] for mount in mounts.values())
         assert mounts["/config"]["source"] == "."
         published = {line.rsplit(":", 1)[1]: line for line in service["ports"]}
@@ -145,24 +180,23 @@ def test_compose_mounts_publishes_and_checks(compose, model):
     assert services["serving-gpu"]["image"] == f"{IMAGE}-gpu"
     (device,) = services["serving-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
-    (mount,) = services["prometheus"]["volumes"]
-    assert (CONFIG / mount["source"]).is_file()
+    assert all((CONFIG / mount["source"]).is_file() for mount in services["prometheus"]["volumes"])
 
 
 def test_kubernetes_carries_the_same_configuration(kubernetes):
-    """Its map holds the three files as they are."""
+    """Its map holds the files as they are."""
     data = kubernetes["ConfigMap"]["data"]
-    assert set(data) == {"models.pbtxt", "batching.pbtxt", "monitoring.pbtxt"}
+    assert set(data) == {"batching.pbtxt", "monitoring.pbtxt"}
     for name, text in data.items():
         assert text == (CONFIG / name).read_text(encoding="utf-8")
 
 
-def test_kubernetes_probes_and_limits(kubernetes, container, model):
-    """Each probe uses a port that is there; requests are within limits; the service finds the pods."""
+def test_kubernetes_probes_and_limits(kubernetes, container):
+    """Each probe uses a port that is there; requests are within limits; the services find the pods."""
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": GRPC_PORT, "rest": REST_PORT}
     for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": f"/v1/models/{model.name}", "port": "rest"}
+        assert container[probe]["httpGet"] == {"path": f"/v1/models/{Service.name}", "port": "rest"}
     assert container["livenessProbe"]["tcpSocket"]["port"] in ports
     resources = container["resources"]
     assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
@@ -170,20 +204,41 @@ def test_kubernetes_probes_and_limits(kubernetes, container, model):
     labels = deployment["template"]["metadata"]["labels"]
     assert deployment["selector"]["matchLabels"] == service["selector"] == labels
     assert {port["targetPort"]: port["port"] for port in service["ports"]} == ports
+    headless = kubernetes["Headless"]["spec"]
+    assert (headless["clusterIP"], headless["selector"]) == ("None", labels)
+    assert [port["port"] for port in headless["ports"]] == [GRPC_PORT]
+    assert kubernetes["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    scaler = kubernetes["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == kubernetes["Deployment"]["metadata"]["name"]
+    assert "replicas" not in deployment
+    assert kubernetes["PodDisruptionBudget"]["spec"]["minAvailable"] < scaler["minReplicas"]
 
 
-def test_kubernetes_mounts_what_is_read(kubernetes, pod, container, model):
+def test_kubernetes_mounts_what_is_read(kubernetes, pod, container):
     """Every mount has its volume, what is read is read-only; the head names it."""
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert {mount["name"] for mount in mounts.values()} == set(volumes)
-    assert model.base_path.rpartition("/")[0] in mounts
+    assert BASE_PATH.rpartition("/")[0] in mounts
     assert all(mounts[path]["readOnly"] for path in ("/models", "/config"))
     head = (CONFIG / "kubernetes.yaml").read_text(encoding="utf-8").partition("apiVersion")[0]
     claim = volumes[mounts["/models"]["name"]]["persistentVolumeClaim"]["claimName"]
     assert f"A PersistentVolumeClaim named {claim} must be there already" in head
-    names = {document["metadata"]["name"] for document in kubernetes.values()}
-    assert {volumes[mounts["/config"]["name"]]["configMap"]["name"]} == names
+    assert (
+        volumes[mounts["/config"]["name"]]["configMap"]["name"] == kubernetes["ConfigMap"]["metadata"]["name"]
+    )
+
+
+def test_alerts_are_on_the_servers_own_metrics():
+    """Each names metrics that TensorFlow Serving has, and says what is wrong."""
+    (group,) = yaml.safe_load((CONFIG / "alerts.yaml").read_text())["groups"]
+    names = set()
+    for rule in group["rules"]:
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+        names |= set(re.findall(r":tensorflow:serving:\w+", rule["expr"]))
+    # model_servers and servables/tensorflow/util.cc of TensorFlow Serving 2.20.
+    assert names == {":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_bucket"}
 
 
 def test_the_workflow_parses_and_its_scripts_exist():

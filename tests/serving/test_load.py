@@ -3,12 +3,24 @@
 import contextlib
 import itertools
 import shutil
+import signal
+import socket
 import threading
 
 import numpy as np
 import pytest
 
-from tests.serving.endpoint import GOOD, TOLERANCE, change_weights, draw_pictures, wait_for
+from serving.artefact import Artefact
+from serving.client import EmbeddingClient
+from tests.serving.endpoint import (
+    GOOD,
+    TOLERANCE,
+    WAIT_S,
+    ServeProcess,
+    change_weights,
+    draw_pictures,
+    wait_for,
+)
 
 CALLERS = 32
 # Between two requests of a caller, so that loading a version gets some of the processor too.
@@ -139,6 +151,38 @@ def test_a_call_gets_the_embeddings_of_one_version(endpoint, transport, count):
         for folder in added:
             shutil.rmtree(folder)
             wait_for(lambda: endpoint.version() == old)
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_server_costs_no_embedding(artefact_folder, tmp_path, kills):
+    """`kill -9` in the middle of requests by both transports; it is started again, and no caller sees it."""
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        rest, grpc = (each.getsockname()[1] for each in sockets)
+    words = (artefact_folder, "--port", rest, "--grpc-port", grpc)
+    pictures = draw_pictures(CALLERS, seed=3)
+    wanted = Artefact(artefact_folder).embed(pictures)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(ServeProcess(*words, path=tmp_path))
+        addresses = (f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{grpc}")
+        clients = [
+            stack.enter_context(EmbeddingClient(address, deadline_s=WAIT_S, concurrency=CALLERS))
+            for address in addresses
+        ]
+        callers = Callers(
+            lambda number: clients[number % 2].embed([pictures[number % CALLERS]]), itertools.count(), PAUSE_S
+        )
+        try:
+            for _ in range(kills):
+                callers.more(CALLERS)
+                assert server.end(signal.SIGKILL) == -signal.SIGKILL
+                server = stack.enter_context(ServeProcess(*words, path=tmp_path))
+                assert server.announced, server.lines
+            callers.more(CALLERS)
+        finally:
+            callers.end()
+    for number, embedding in callers.responses:
+        np.testing.assert_allclose(embedding[0], wanted[number % CALLERS], atol=TOLERANCE)
 
 
 def test_a_corrupt_version_is_rejected_and_the_old_one_stays(endpoint, clients):
