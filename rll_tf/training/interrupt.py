@@ -36,9 +36,11 @@ class Interrupt(contextlib.ExitStack):
         # Python's own handler runs only after TensorFlow returns, which takes as long as a step: a thread
         # reads the signals as they come.
         self._reader, writer = socket.socketpair()
-        self.enter_context(writer)
         writer.setblocking(False)
-        threading.Thread(target=self._listen, daemon=True).start()
+        listener = threading.Thread(target=self._listen, daemon=True)
+        listener.start()
+        self.callback(listener.join)  # after the writer is closed
+        self.enter_context(writer)
         self.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno()))
         self.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._press))
         return self
@@ -47,12 +49,10 @@ class Interrupt(contextlib.ExitStack):
     def at_once(self) -> Iterator[None]:
         """Within this context there is no step to wait for: Ctrl-C raises KeyboardInterrupt."""
         self._waits = False
-        try:
-            if self.pressed:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            self._waits = True
+        if self.pressed:
+            raise KeyboardInterrupt
+        yield
+        self._waits = True
 
     def _press(self, number: int, frame: object) -> None:
         self.pressed = True

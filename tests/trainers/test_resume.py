@@ -41,7 +41,7 @@ def start(command):
 
 def wait_for(condition, process):
     """Until it holds, while the process runs."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not condition():
         assert process.poll() is None
         assert time.monotonic() < deadline
