@@ -134,9 +134,9 @@ class Scale:
         return [(self(value), f"{value:g}") for value in values]
 
 
-def _vertical(values: Sequence[float]) -> Scale:
-    """A common scale of MAP@R in percent, from 0."""
-    return Scale(0, 100 * max(values, default=1.0) or 1.0, FLOOR, 10)
+def _vertical(values: Sequence[float], low: float = 0.0) -> Scale:
+    """A common scale of MAP@R in percent, from `low`."""
+    return Scale(100 * low, 100 * max(values, default=1.0) or 1.0, FLOOR, 10)
 
 
 def _curves(rows: Rows) -> dict[str, Any]:
@@ -184,7 +184,8 @@ def _costs(rows: Rows) -> list[dict[str, Any]]:
 
 def _sensitivity(rows: Rows, ranges: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """For each searched row, a small chart of each parameter: the validation of every trial."""
-    vertical = _vertical([trial["validation"] for row in rows for trial in row["search"]])
+    found = [trial["validation"] for row in rows for trial in row["search"]]
+    vertical = _vertical(found, 0.9 * min(found, default=0.0))
     return [
         {
             "name": row["name"],
