@@ -73,7 +73,7 @@ def test_the_page_in_a_browser(browser, address, pictures, tmp_path, scheme, wid
     bad.write_bytes(b"no picture")
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     errors = []
-    page.on("pageerror", errors.append)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{address}/")
     page.set_input_files("input[type=file]", file)
     page.wait_for_selector("li")
