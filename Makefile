@@ -6,7 +6,11 @@ READY := $(VENV)/.ready
 # Two processes; which tests stay together is in tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo demo-photos test test-all lint venv bench addons pins clean
+LOWER_BOUNDS := tests/losses/test_contract.py tests/losses/test_ranked_list.py tests/models/test_embedding.py \
+  tests/data/test_pipeline.py tests/data/test_decode.py tests/evaluation/test_metrics.py tests/training/test_train.py \
+  tests/serving/test_export.py tests/test_package.py
+
+.PHONY: demo demo-photos test test-all lint docs figures dist lower-bounds venv bench addons pins clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,7 +19,10 @@ help:
 	@echo "make test      the test suite"
 	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
 	@echo "make lint      ruff, mypy, and which room imports which (.importlinter)"
+	@echo "make docs      the documentation as a site (build/docs/index.html); Python 3.11 or later"
+	@echo "make dist      sdist and wheel (dist/), built and checked"
 	@echo "make bench     the benchmarks (make addons first, to measure beside TensorFlow Addons)"
+	@echo "make lower-bounds  some of the tests, with the oldest versions that setup.cfg allows; needs uv"
 	@echo "make venv      only build $(VENV) from the pinned versions"
 
 venv: $(READY)
@@ -48,6 +55,32 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
+# Without TensorFlow's start-up notices, which are no warnings of Sphinx's.
+docs: $(VENV)/.docs
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
+	@echo "build/docs/index.html"
+
+# What the pages show of training; a few minutes.
+figures: venv
+	$(BIN)/python docs/figures/formula.py
+	$(BIN)/python docs/figures/training.py
+
+$(VENV)/.docs: $(READY) requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-docs.txt
+	@touch $@
+
+# twine reads the metadata as an index does; tests/test_package.py checks what the two files hold.
+dist: $(VENV)/.docs
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
+# The oldest versions that setup.cfg allows, under the oldest Python, and the tests of what depends on them most.
+lower-bounds:
+	uv venv --quiet --clear --python 3.10 .venv-lower
+	uv pip install --quiet --python .venv-lower --resolution lowest-direct --editable '.[dev]'
+	.venv-lower/bin/python -m pytest -n 2 --dist loadfile -W ignore::DeprecationWarning $(LOWER_BOUNDS)
+
 bench: $(VENV)/.extras
 	$(BIN)/python -m benchmarks.loss
 	$(BIN)/python -m benchmarks.losses
@@ -73,4 +106,4 @@ pins:
 	{ head -1 requirements-dev.txt; cat .pins; } > .pins.new && mv .pins.new requirements-dev.txt && rm .pins
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lower build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

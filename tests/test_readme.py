@@ -9,7 +9,7 @@ from trainers import cli
 
 PAGES = {
     file.relative_to(ROOT).as_posix(): file.read_text("utf-8")
-    for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for file in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 README = PAGES["README.md"]
 PYTHON = [
@@ -47,11 +47,19 @@ def test_every_command_is_listed():
     assert listed == set(cli.rll.commands) - {"demo"}
 
 
+def headings(text):
+    """The names that GitHub and Sphinx give to a page's headings."""
+    lines = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page):
-    """Addresses inside the repository."""
-    for address in re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[page]):
-        assert (ROOT / page).parent.joinpath(address).exists(), address
+    """Addresses inside the repository, down to the heading."""
+    for address, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", PAGES[page]):
+        target = (ROOT / page).parent.joinpath(address).resolve() if address else ROOT / page
+        assert target.exists(), address
+        assert not heading or heading in headings(target.read_text("utf-8")), f"{address}#{heading}"
 
 
 @pytest.mark.parametrize("room", re.findall(r"^\| `([a-z_/]+)/` \|", README, re.MULTILINE))
