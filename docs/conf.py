@@ -2,6 +2,9 @@
 
 import re
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import rll_tf
 
 project = "rll_tf"
@@ -9,13 +12,15 @@ author = "the rll_tf authors"
 copyright = author
 version = release = rll_tf.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["figures"]
 html_theme = "furo"
 html_title = "rll_tf"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+
+html_math_renderer = "mathml"  # browsers know it; MathJax would come from another address
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -24,7 +29,7 @@ myst_links_external_new_tab = False
 default_role = "py:obj"  # `name` in a docstring is a link where the name is documented
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True, "exclude-members": "call, get_config, update_state"}
 napoleon_google_docstring = True
 napoleon_use_ivar = True  # else an attribute that is documented twice is a warning
 
@@ -62,7 +67,15 @@ def link_into_the_site(app, docname, source):
         source[0] = source[0].replace(f"]({outside})", f"]({page})")
 
 
+def as_mathml(writer, node):
+    """A formula, in the line or as a block."""
+    block = isinstance(node, nodes.math_block)
+    writer.body.append(tex2mathml(node.astext(), as_block=block))
+    raise nodes.SkipNode
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (as_mathml, None), (as_mathml, None))
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before Napoleon
     app.connect("source-read", link_into_the_site)
