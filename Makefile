@@ -66,6 +66,7 @@ figures: venv
 	$(BIN)/python docs/figures/training.py
 
 $(VENV)/.docs: $(READY) requirements-docs.txt
+	@$(BIN)/python -c 'import sys; sys.version_info >= (3, 11) or sys.exit("make docs and make dist need Python 3.11 or later: make clean, and set PYTHON=")'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt -r requirements-docs.txt
 	@touch $@
 
