@@ -14,6 +14,7 @@ version = release = rll_tf.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["figures"]
+highlight_language = "text"  # of blocks that name none: commands and what they print
 html_theme = "furo"
 html_title = "rll_tf"
 html_static_path = ["_static"]
