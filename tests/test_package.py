@@ -63,7 +63,12 @@ def packaged():
         for file in (ROOT / package).rglob("*")
         if file.is_file() and file.suffix != ".pyc"
     }
-    assert {"rll_tf/py.typed", "rll_tf/evaluation/report.html.j2", "serving/config/monitoring.pbtxt"} <= files
+    assert {
+        "rll_tf/py.typed",
+        "serving/py.typed",
+        "rll_tf/evaluation/report.html.j2",
+        "serving/config/monitoring.pbtxt",
+    } <= files
     return files
 
 
