@@ -87,6 +87,7 @@ bench: $(VENV)/.extras
 	$(BIN)/python -m benchmarks.losses
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.data
+	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.artefact
 	$(BIN)/python -m benchmarks.serving
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from rll_tf.evaluation.checks import check_embeddings, check_labels
 from rll_tf.evaluation.clustering import cluster, clustering_scores
-from rll_tf.evaluation.neighbours import RankedBlock, Search
+from rll_tf.evaluation.neighbours import RankedBlock, Search, where
 
 # The name of all levels' embeddings side by side.
 CONCAT = "concat"
@@ -44,7 +45,8 @@ def retrieval_metrics(
 
     - Equally distant others have no order of their own, so a query scores its expected value over all orders
       of them. A collapsed model, all embeddings equal, thereby scores what guessing does, however the
-      pictures are sorted. `neighbours` says which distances count as equal.
+      pictures are sorted. `neighbours` says which distances count as equal, and how float32 products give
+      float64's order.
     - A picture alone in its class is a query that always misses: it lowers recall@K. It has no R-precision
       and no MAP@R and is left out of their means, which are 0 where every picture is alone.
     - With a gallery, queries and gallery are clustered together.
@@ -98,10 +100,13 @@ def retrieval_metrics(
     relevant = of_class[codes] - search.within  # R, for every query
     hits = np.zeros(len(ks))
     scores = np.zeros(2)
-    for block in search.ranked(np.maximum(relevant, max(ks)), block_size):
-        lists = _TiedLists(block, codes, gallery_codes)
-        hits += [lists.hit_chance(k).sum() for k in ks]
-        scores += lists.scores_at(relevant[block.queries])
+    # Lists of one length share a block, so that one large class does not make all lists long.
+    order = np.argsort(relevant, kind="stable")
+    for queries, squares in search.blocks(order[relevant[order] > 0], block_size):
+        block = search.rank(queries, squares, relevant[queries])
+        scores += _TiedLists(block, codes, gallery_codes).scores_at(relevant[queries])
+        first = _first_right(search, queries, squares, codes, gallery_codes, max(ks))
+        hits += [_hit_chance(k, *first).sum() for k in ks]
 
     result = {f"recall@{k}": float(hit / len(codes)) for k, hit in zip(ks, hits, strict=True)}
     average_precision, precision = scores / max(1, np.count_nonzero(relevant))
@@ -109,6 +114,57 @@ def retrieval_metrics(
     if clustering:
         result |= clustering_scores(all_codes, cluster(everything, len(names), seed))
     return result
+
+
+def _first_right(
+    search: Search,
+    queries: np.ndarray,
+    squares: tf.Tensor,
+    codes: np.ndarray,
+    gallery_codes: np.ndarray,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each query of a block finds its class first; every one must have another picture of its class.
+
+    Counting needs no list as long as the K of Recall@K.
+
+    Returns:
+        Three [b]: how many others are nearer than the nearest of the query's class; how many are as near,
+        this one included; how many of these are of its class. The last two may be 0 where the first is at
+        least `most`.
+    """
+    is_right = codes[queries][:, None] == tf.constant(gallery_codes)
+    nearest = tf.reduce_min(tf.where(is_right, squares, np.float32(np.inf)), axis=1).numpy()
+    margin = 2 * search.rounding(queries, nearest)
+    low, high = ((nearest + sign * margin)[:, None].astype(np.float32) for sign in (-1, 1))
+    nearer = tf.reduce_sum(tf.cast(squares < low, tf.int32), axis=1).numpy().astype(np.int64)
+    high[nearer >= most] = -np.inf  # what follows no longer counts
+    row, column = where((squares >= low) & (squares <= high))
+    square = search.exact(queries[row], column)
+    right = codes[queries[row]] == gallery_codes[column]
+    best = np.full(len(queries), np.inf)
+    np.minimum.at(best, row[right], square[right])
+    far = square - best[row]
+    ties = np.abs(far) <= search.tie * best[row]
+
+    def count(pairs: np.ndarray) -> np.ndarray:
+        return np.bincount(row[pairs], minlength=len(queries))
+
+    return nearer + count((far < 0) & ~ties), count(ties), count(ties & right)
+
+
+def _hit_chance(k: int, nearer: np.ndarray, tied: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Chance of each query that its first k hold one of its class; arguments as of `_first_right`, [b].
+
+    Of `tied` entries as many are taken as there is room for, and all miss with chance
+    (n - r)/n · (n - r - 1)/(n - 1) · …, r of n being right.
+    """
+    taken = np.clip(k - nearer, 0, tied)
+    miss = np.ones(len(taken))
+    for drawn in range(taken.max(initial=0)):
+        wrong = np.maximum(tied - right - drawn, 0) / np.maximum(tied - drawn, 1)
+        miss *= np.where(drawn < taken, wrong, 1.0)
+    return 1.0 - miss
 
 
 class _TiedLists:
@@ -119,27 +175,12 @@ class _TiedLists:
         self.block = block
         self.tie = np.cumsum(begins) - 1  # [m] which tie an entry belongs to
         self.row = block.row[begins]  # and for each of t ties: its list,
-        self.start = block.rank[begins]  # its first rank,
         self.size = np.bincount(self.tie)  # its entries,
         relevant = gallery_codes[block.column] == codes[block.queries[block.row]]
         self.relevant = np.bincount(self.tie, weights=relevant)  # how many are relevant,
         ahead = np.cumsum(self.relevant) - self.relevant
         first_tie = np.searchsorted(self.row, np.arange(len(block.queries)))
         self.ahead = ahead - ahead[first_tie][self.row]  # and how many before it in its list.
-
-    def hit_chance(self, k: int) -> np.ndarray:
-        """Chance of each query with a relevant one among its first k or tied with the k-th: that of a hit.
-
-        It is decided by the first tie that holds one of r relevant ones among n: s of its entries are taken,
-        and all miss with chance (n - r)/n · (n - r - 1)/(n - 1) · …
-        """
-        decides = (self.relevant > 0) & (self.ahead == 0) & (self.start < k)
-        size, wrong = self.size[decides], (self.size - self.relevant)[decides]
-        taken = np.minimum(k - self.start[decides], size)
-        miss = np.ones(len(taken))
-        for drawn in range(taken.max(initial=0)):
-            miss *= np.where(drawn < taken, np.maximum(wrong - drawn, 0) / np.maximum(size - drawn, 1), 1.0)
-        return 1.0 - miss
 
     def scores_at(self, cutoff: np.ndarray) -> np.ndarray:
         """Sums over the block of MAP@R and of R-precision, R given as [b]; queries with R = 0 add nothing.

@@ -1,26 +1,34 @@
 """Exact nearest neighbours by Euclidean distance, a block of queries at a time.
 
-Squared distances are |x|² + |y|² - 2 x·y in float64, of data whose mean is subtracted: one matrix product a
-block. Rounding leaves an error of about d·10⁻¹⁵ times |x|² + |x - y|² in them. Neighbours whose squared
-distances differ by less than that tie; equal rows therefore always do, whatever the block size, the number
-of threads or the order in which BLAS adds.
+Squared distances |x|² + |y|² - 2 x·y of data whose mean is subtracted come from one float32 matrix product
+a block, by TensorFlow, hence on a GPU where there is one. Their rounding is bounded (Higham, "Accuracy and
+Stability of Numerical Algorithms", section 3.1), and what it leaves open is computed again in float64 from
+the differences. So the order is float64's; the closer together the distances are, the more such pairs there
+are and the longer it takes.
 
-Memory: a float64 copy of the data, and a few [block, gallery] arrays; never [n, n].
+Distances that float64 can't tell apart tie. Equal rows always do, whatever the block size, the number of
+threads or the order in which products are added.
+
+Memory: two float32 copies of the data, and a few [block, gallery] arrays; never [n, n].
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from rll_tf.evaluation.checks import check_embeddings
 from rll_tf.progress import progress
 
-# A block's [block, gallery] float64 array holds about this many distances: 32 MiB. Larger is hardly faster.
-DISTANCES_PER_BLOCK = 2**22
+# A block's [block, gallery] float32 array holds about this many squared distances: 128 MiB.
+DISTANCES_PER_BLOCK = 2**25
+# And differences of pairs hold about so many float64 numbers at a time: 4 MiB.
+DIFFERENCES_AT_ONCE = 2**19
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +43,7 @@ class RankedBlock:
         column: [m] the neighbour's index in the gallery; ascending within a tie.
         rank: [m] the entry's position in its list, from 0.
         tie_start: [m] the rank of the first entry that ties with this one.
+        square: [m] float64, the squared distance.
     """
 
     queries: np.ndarray
@@ -42,6 +51,7 @@ class RankedBlock:
     column: np.ndarray
     rank: np.ndarray
     tie_start: np.ndarray
+    square: np.ndarray
 
 
 def nearest_neighbours(
@@ -71,13 +81,13 @@ def nearest_neighbours(
     count = len(search.queries)
     indices = np.empty((count, k), np.int64)
     distances = np.empty((count, k))
-    for block in search.ranked(np.full(count, k), block_size):
-        columns = block.column[block.rank < k].reshape(-1, k)
-        queries = search.queries[block.queries].astype(np.float64)
-        exact = np.stack([np.linalg.norm(queries - search.gallery[at], axis=1) for at in columns.T], axis=1)
+    for queries, squares in search.blocks(np.arange(count), block_size):
+        block = search.rank(queries, squares, np.full(len(queries), k))
+        kept = block.rank < k
+        columns, exact = block.column[kept].reshape(-1, k), np.sqrt(block.square[kept]).reshape(-1, k)
         order = np.lexsort((columns, exact), axis=1)
-        indices[block.queries] = np.take_along_axis(columns, order, axis=1)
-        distances[block.queries] = np.take_along_axis(exact, order, axis=1)
+        indices[queries] = np.take_along_axis(columns, order, axis=1)
+        distances[queries] = np.take_along_axis(exact, order, axis=1)
     return indices, distances
 
 
@@ -100,57 +110,118 @@ class Search:
             )
         self.candidates = len(self.gallery) - self.within
         mean = self.gallery.mean(axis=0, dtype=np.float64)
-        self._gallery = self.gallery - mean
-        self._queries = self._gallery if gallery is None else self.queries - mean
-        self._gallery_norms2 = np.einsum("ij,ij->i", self._gallery, self._gallery)
-        self._query_norms2 = np.einsum("ij,ij->i", self._queries, self._queries)
-        # 2 (d + 5) 2⁻⁵³ (|x| + |y|)² bounds the difference of two equal distances, and (|x| + |y|)² is at
-        # most 8 (|x|² + |x - y|²); 16 in place of 5 leaves room for the terms of second order.
-        self._rounding = 8 * (self.gallery.shape[1] + 16) * np.finfo(np.float64).eps
+        self._gallery, self._gallery_norms2 = _centred(self.gallery, mean)
+        self._queries, self._query_norms2 = (
+            (self._gallery, self._gallery_norms2) if self.within else _centred(self.queries, mean)
+        )
 
     def blocks(
         self, queries: np.ndarray, block_size: int | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """These queries' indices [b] and their squared distances [b, g], infinite to the query itself."""
+    ) -> Iterator[tuple[np.ndarray, tf.Tensor]]:
+        """These queries' indices [b] and their squared distances [b, g], infinite to the query itself.
+
+        The distances are float32 and wrong by at most `rounding`.
+        """
         if block_size is None:
             block_size = max(1, min(1024, DISTANCES_PER_BLOCK // len(self.gallery)))
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1: got {block_size}")
         for start in progress(range(0, len(queries), block_size), "comparing embeddings"):
             block = queries[start : start + block_size]
-            squares = -2 * self._queries[block] @ self._gallery.T
-            squares += self._gallery_norms2
-            squares += self._query_norms2[block, None]
-            if self.within:
-                squares[np.arange(len(block)), block] = np.inf
+            itself = block if self.within else block[:0]
+            with _full_float32():
+                squares = _squares(
+                    block, itself, self._queries, self._query_norms2, self._gallery, self._gallery_norms2
+                )
             yield block, squares
 
-    def ranked(self, lengths: np.ndarray, block_size: int | None = None) -> Iterator[RankedBlock]:
-        """Ranked lists of all queries, query q's of at least min(lengths[q], candidates) entries.
+    def rounding(self, queries: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """[b] how wrong a squared distance up to `squares` [b] of these queries may be in `blocks`.
 
-        Queries with lists of one length share a block, so that one large class does not make all lists long.
+        d/2 2⁻²⁴ (|x| + |y|)² bounds the product's rounding; 8 in place of 0 leaves room for the data's, the
+        norms' and the sums' own and for terms of second order. |y| is at most |x| + |x - y|.
         """
-        lengths = np.minimum(lengths, self.candidates)
-        order = np.argsort(lengths, kind="stable")
-        for queries, squares in self.blocks(order[lengths[order] > 0], block_size):
-            yield self._rank(queries, squares, lengths[queries])
+        reach = 2 * np.sqrt(self._query_norms2.numpy()[queries]) + np.sqrt(np.maximum(squares, 0))
+        return (self.gallery.shape[1] / 4 + 8) * np.finfo(np.float32).eps * reach.astype(np.float64) ** 2
 
-    def _rank(self, queries: np.ndarray, squares: np.ndarray, lengths: np.ndarray) -> RankedBlock:
-        norms2 = self._query_norms2[queries]
-        most = int(lengths.max())
-        last = np.partition(squares, most - 1, axis=1)[:, most - 1]
-        limit = last + self._rounding * (norms2 + last)
-        row, column = np.nonzero(squares <= limit[:, None])  # row by row, columns ascending
-        square = squares[row, column]
-        order = np.lexsort((square, row))
+    def exact(self, queries: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """[m] squared distances in float64, of m queries and as many of the gallery."""
+        found = np.empty(len(queries))
+        pairs = max(1, DIFFERENCES_AT_ONCE // self.gallery.shape[1])
+        for start in range(0, len(queries), pairs):
+            part = slice(start, start + pairs)
+            difference = self.queries[queries[part]].astype(np.float64)
+            difference -= self.gallery[columns[part]]
+            found[part] = np.einsum("ij,ij->i", difference, difference)
+        return found
+
+    @property
+    def tie(self) -> float:
+        """Squared distances that differ by less than this share tie: float64's rounding."""
+        return (self.gallery.shape[1] + 8) * float(np.finfo(np.float64).eps)
+
+    def rank(self, queries: np.ndarray, squares: tf.Tensor, lengths: np.ndarray) -> RankedBlock:
+        """The ranked lists of one of `blocks`, query q's of at least min(lengths[q], candidates) entries."""
+        lengths = np.minimum(lengths, self.candidates)
+        nearest = -tf.math.top_k(-squares, int(lengths.max())).values.numpy().astype(np.float64)
+        last = np.take_along_axis(nearest, np.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+        limit = last + 2 * self.rounding(queries, last)
+        row, column = where(squares <= limit[:, None].astype(np.float32))
+        square = self.exact(queries[row], column)
+        order = np.lexsort((column, square, row))
         row, column, square = row[order], column[order], square[order]
 
         begins = np.ones(len(row), bool)  # whether an entry is farther than the one before it
-        begins[1:] = np.diff(square) > self._rounding * (norms2[row[1:]] + square[1:])
-        begins[1:] |= np.diff(row) != 0
-        column = column[np.lexsort((column, np.cumsum(begins)))]
+        begins[1:] = (np.diff(square) > self.tie * square[1:]) | (np.diff(row) != 0)
         position = np.arange(len(row))
         list_start = np.searchsorted(row, np.arange(len(queries)))[row]
         tie_start = np.maximum.accumulate(np.where(begins, position, 0)) - list_start
         kept = tie_start < lengths[row]
-        return RankedBlock(queries, row[kept], column[kept], (position - list_start)[kept], tie_start[kept])
+        rank = (position - list_start)[kept]
+        return RankedBlock(queries, row[kept], column[kept], rank, tie_start[kept], square[kept])
+
+
+def _centred(rows: np.ndarray, mean: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """[n, d] rows less the mean, in float32, and their squared norms [n]."""
+    centred = np.empty(rows.shape, np.float32)
+    np.subtract(rows, mean, out=centred, casting="unsafe")
+    norms2 = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
+    return tf.constant(centred), tf.constant(norms2, tf.float32)
+
+
+_INDICES, _NORMS2, _ROWS = (
+    tf.TensorSpec(shape, dtype)
+    for shape, dtype in (([None], tf.int64), ([None], tf.float32), ([None, None], tf.float32))
+)
+
+
+@tf.function(input_signature=[_INDICES, _INDICES, _ROWS, _NORMS2, _ROWS, _NORMS2])
+def _squares(
+    block: tf.Tensor,
+    itself: tf.Tensor,
+    queries: tf.Tensor,
+    query_norms2: tf.Tensor,
+    gallery: tf.Tensor,
+    gallery_norms2: tf.Tensor,
+) -> tf.Tensor:
+    products = tf.matmul(-2 * tf.gather(queries, block), gallery, transpose_b=True)
+    squares = products + gallery_norms2 + tf.gather(query_norms2, block)[:, None]
+    at = tf.stack([tf.range(tf.size(itself, itself.dtype)), itself], axis=1)
+    return tf.tensor_scatter_nd_update(squares, at, tf.fill(tf.shape(itself), np.float32(np.inf)))
+
+
+def where(mask: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns where a mask [b, g] is set, row by row, columns ascending."""
+    row, column = tf.where(mask).numpy().T
+    return row, column
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Without TensorFloat-32, which GPUs round products to and which has 10 bits."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rll_tf.evaluation import concatenate_levels, retrieval_metrics
+from rll_tf.evaluation import clustering, concatenate_levels, retrieval_metrics
 from rll_tf.evaluation.clustering import cluster, clustering_scores
 
 KS = (1, 2, 4, 8)
@@ -119,6 +119,46 @@ def test_the_metrics_are_those_of_the_clustering():
     got = retrieval_metrics(embeddings, labels, seed=3)
     expected = slow_clustering_scores(labels.tolist(), clusters.tolist())
     assert {name: got[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("library", ["faiss", "sklearn"])
+def test_many_clusters_start_at_random(library, monkeypatch):
+    """Separate classes are mostly found, and equal seeds give equal clusters, with either library."""
+    if library == "faiss":
+        pytest.importorskip("faiss")
+    else:
+        monkeypatch.setattr(clustering.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(clustering, "MANY", 0)
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 40
+    embeddings = 50 + 4 * rng.normal(size=(40, 8))[labels] + 0.3 * rng.normal(size=(600, 8))
+    clusters = cluster(embeddings, 40, seed=2)
+    assert clusters.shape == (600,)
+    assert clustering_scores(labels, clusters)["nmi"] > 0.85
+    np.testing.assert_array_equal(cluster(embeddings, 40, seed=2), clusters)
+    assert (cluster(embeddings, 40, seed=3) != clusters).any()
+
+
+def test_a_k_of_hundreds_needs_no_list_as_long():
+    """Recall@K beyond the lists that MAP@R needs equals a count over sorted distances."""
+    embeddings, labels = pictures(9, 900, 8, d=2)
+    labels = labels * 200 + np.arange(900) % 100  # R is small
+    embeddings = (10 * embeddings).round()  # and ties are many
+    ks = (1, 10, 100, 500)
+    got = retrieval_metrics(embeddings, labels, ks, clustering=False, block_size=64)
+    expected = np.zeros(len(ks))
+    for i, query in enumerate(embeddings.astype(np.float64)):
+        squares = ((embeddings - query) ** 2).sum(axis=1)
+        squares[i] = np.inf
+        of_class = squares[labels == labels[i]].min()
+        if np.isinf(of_class):
+            continue
+        nearer, tied = (squares < of_class).sum(), squares == of_class
+        right = (tied & (labels == labels[i])).sum()
+        for at, k in enumerate(ks):
+            taken = min(max(k - nearer, 0), tied.sum())
+            expected[at] += 1 - math.comb(tied.sum() - right, taken) / math.comb(tied.sum(), taken)
+    assert [got[f"recall@{k}"] for k in ks] == pytest.approx(list(expected / 900), abs=1e-12)
 
 
 def test_keys_types_and_bounds():
