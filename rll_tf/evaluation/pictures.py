@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageOps
 
 GREY_CHANNELS, RGB_CHANNELS = 1, 3
 # Small or flat pictures stay lossless; photographs above this many pixels become JPEG on a page.
@@ -21,7 +21,7 @@ def as_picture(pixels: ArrayLike | Image.Image) -> Image.Image:
         ValueError: the shape or the numbers are none of these.
     """
     if isinstance(pixels, Image.Image):
-        return pixels.convert("RGB")
+        return ImageOps.exif_transpose(pixels).convert("RGB")
     array = np.asarray(pixels)
     if array.ndim == RGB_CHANNELS and array.shape[2] == GREY_CHANNELS:
         array = array[:, :, 0]

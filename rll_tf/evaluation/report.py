@@ -1,4 +1,4 @@
-"""One page that shows how good embeddings are: numbers, ranked lists, the hardest queries, distances."""
+"""One page that shows how good embeddings are: numbers, curves, ranked lists, a map, distances."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
+from sklearn.manifold import TSNE
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
+from rll_tf.evaluation.charts import CHART, Scale, line_chart
 from rll_tf.evaluation.pictures import as_picture, data_uri
 from rll_tf.evaluation.ranked_lists import decimals_for
-from rll_tf.evaluation.selection import RankedLists, hardest_ranked_lists, pick_ranked_lists, sample_distances
+from rll_tf.evaluation.selection import (
+    FirstNeighbours,
+    RankedLists,
+    ranked_lists_of_a_report,
+    sample_distances,
+)
 from rll_tf.evaluation.tables import metric_columns, percent
 from rll_tf.files import replacing
 
 THUMB_PX = 86  # a picture's box on the page, as in the template
 BINS = 60
-WIDTH, HEIGHT, FLOOR = 960, 260, 210  # of the histogram, and where its axis runs
+COLOURS = 8  # of the template
+MAP_PICTURES, MAP_PX = 600, 480  # at most, and its side in the units of its drawing
+WIDTH, HEIGHT, FLOOR = 640, 220, 170  # of the histogram, and where its axis runs
 
 
 def write_report(
@@ -38,6 +48,8 @@ def write_report(
     class_names: Sequence[str] | None = None,
     title: str = "How well the embeddings retrieve",
     facts: Mapping[str, object] | None = None,
+    protocol: str = "Every picture is a query against all the others.",
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] | None = None,
     lists: int = 8,
     neighbours: int = 8,
     seed: int = 0,
@@ -46,7 +58,7 @@ def write_report(
 
     Args:
         folder: made if need be; an older page in it is replaced at once when the new one is complete.
-        metrics: level -> what `retrieval_metrics` returned, in the order of the table's rows.
+        metrics: row's name, e.g. the level -> what `retrieval_metrics` returned.
         embeddings: [n, d], those that lists and distances are shown of.
         labels: [n] integers or strings.
         image: index -> the picture, see `pictures.as_picture`; called only for the pictures shown.
@@ -56,6 +68,8 @@ def write_report(
         class_names: where given, integer labels are indices into it; otherwise a class is named by its label.
         title: the heading.
         facts: more that is worth knowing, e.g. `{"run": "runs/demo", "step": 600}`.
+        protocol: how the metrics were computed, in a sentence.
+        curves: chart's heading -> line's name -> points (step, value).
         lists: how many ranked lists, and at most as many hardest queries.
         neighbours: how many neighbours in each.
         seed: of what is drawn: queries and pairs.
@@ -67,26 +81,34 @@ def write_report(
         ValueError: the input is not what `retrieval_metrics` takes, or there are fewer than 2 pictures.
     """
     names = np.asarray(labels)
-    shown = pick_ranked_lists(embeddings, labels, lists, neighbours, seed)
-    hardest = hardest_ranked_lists(embeddings, labels, lists, neighbours)
+    classes, codes = np.unique(names, return_inverse=True)
+    shown, hardest, first = ranked_lists_of_a_report(embeddings, labels, lists, neighbours, seed)
     same, other = sample_distances(embeddings, labels, seed=seed)
-    album = Album(image, lambda i: str(names[i] if class_names is None else class_names[int(names[i])]))
+
+    def class_name(code: int) -> str:
+        return str(classes[code] if class_names is None else class_names[int(classes[code])])
+
+    album = Album(image, lambda index: class_name(codes[index]))
     columns = metric_columns(metrics)
     page = templates().get_template("report.html.j2").render(
         title=title,
         facts={
-            "data": data, "split": split, "queries": f"{len(names):,}",
-            "classes": f"{len(np.unique(names)):,}", **(facts or {}),
+            **(facts or {}), "data": data, "split": split, "pictures": f"{len(names):,}",
+            "classes": f"{len(classes):,}",
         },
+        protocol=protocol,
         columns=columns,
         rows=metrics,
         best={metric: max(row.get(metric, 0.0) for row in metrics.values()) for metric in columns},
         percent=percent,
+        chart=CHART,
+        curves=[line_chart(name, lines) for name, lines in (curves or {}).items() if any(lines.values())],
         level=level,
-        seed=seed,
         lists=album.rows(shown),
-        good=int(shown.correct[:, 0].sum()),
+        about_lists=_about_lists(shown, first, seed),
         hardest=album.rows(hardest),
+        confusions=_confusions(first, codes, album, lists),
+        map=embedding_map(embeddings, codes, class_name, seed),
         closer=_share_closer(same, other),
         histogram=_histogram(same, other),
     )  # fmt: skip
@@ -149,6 +171,77 @@ class Album:
             )  # twice, for fine screens
             self.encoded[index] = {"uri": data_uri(picture), "name": self.name(index), "tiny": tiny}
         return self.encoded[index]
+
+
+def _about_lists(shown: RankedLists, first: FirstNeighbours, seed: int) -> str:
+    """How the lists were chosen, and how often queries fail."""
+    good, count = int(shown.correct[:, 0].sum()), len(shown.queries)
+    fails, alone, everything = int((first.gap > 0).sum()), int(np.isposinf(first.gap).sum()), len(first.gap)
+    text = f"Of {everything:,} queries, {fails:,} have a picture of another class as their nearest other"
+    text += f", {alone:,} of them being alone in their class. " if alone else ". "
+    parts = [f"{good} whose nearest is right"] * (good > 0) + [f"{count - good} whose nearest is wrong"] * (
+        good < count
+    )
+    text += f"Shown: {' and '.join(parts)}, at most one a class, drawn by seed {seed}."
+    if (count - good) * everything > fails * count:
+        text += " Failures are shown more often than they happen."
+    return text
+
+
+def _confusions(first: FirstNeighbours, codes: np.ndarray, album: Album, count: int) -> list[dict[str, Any]]:
+    """The pairs of classes (a, b) for which most queries of a have one of b as their nearest other."""
+    wrong = np.flatnonzero((first.gap > 0) & np.isfinite(first.gap))
+    pairs = np.stack([codes[wrong], codes[first.nearest[wrong]]], axis=1)
+    _, example, times = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+    return [
+        {
+            "query": album.picture(int(wrong[example[at]])),
+            "nearest": album.picture(int(first.nearest[wrong[example[at]]])),
+            "times": int(times[at]),
+            "of": int(np.count_nonzero(codes == codes[wrong[example[at]]])),
+        }
+        for at in np.argsort(-times, kind="stable")[:count]
+    ]
+
+
+def embedding_map(
+    embeddings: ArrayLike, codes: np.ndarray, class_name: Callable[[int], str], seed: int
+) -> dict[str, Any] | None:
+    """Embeddings of some classes in two dimensions by t-SNE; None for fewer than four pictures.
+
+    Whole classes, drawn by the seed, up to `MAP_PICTURES`, of one class at most as many as there are colours.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(codes))
+    most = max(1, MAP_PICTURES // COLOURS)
+    by_class = [
+        order[codes[order] == code][:most] for code in rng.permutation(codes.max() + 1)[:MAP_PICTURES]
+    ]
+    sizes = np.cumsum([len(each) for each in by_class])
+    by_class = by_class[: max(1, int(np.searchsorted(sizes, MAP_PICTURES, "right")))]
+    chosen = np.concatenate(by_class)
+    if len(chosen) < 4:
+        return None
+    rows = np.asarray(embeddings)[chosen].astype(np.float32)
+    with threadpool_limits(1, user_api="openmp"):  # several threads add in any order
+        flat = TSNE(
+            perplexity=min(30, (len(chosen) - 1) / 3), init="random", random_state=seed
+        ).fit_transform(rows)
+    horizontal, vertical = (Scale(flat[:, at].min(), flat[:, at].max(), 8, MAP_PX - 8) for at in (0, 1))
+    kinds = np.repeat(np.arange(len(by_class)), [len(each) for each in by_class])
+    return {
+        "px": MAP_PX,
+        "pictures": f"{len(chosen):,}",
+        "classes": f"{len(by_class):,}",
+        "names": [class_name(codes[each[0]]) for each in by_class[:COLOURS]],
+        "points": [
+            (
+                horizontal(x), vertical(y), f"c{kind}" if kind < COLOURS else "rest",
+                class_name(codes[index]),
+            )
+            for (x, y), kind, index in zip(flat, kinds, chosen, strict=True)
+        ][::-1],
+    }  # fmt: skip
 
 
 def _share_closer(same: np.ndarray, other: np.ndarray) -> float | None:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import cdist
 
 from rll_tf.evaluation.checks import check_labels
 from rll_tf.evaluation.neighbours import Search
@@ -37,10 +37,10 @@ def pick_ranked_lists(
 ) -> RankedLists:
     """Lists of good and of failing queries, half of each where there are enough, good ones first.
 
-    The rule: classes are shuffled by the seed, each gives one picture drawn by the seed, and these are taken
-    in that order until half of the lists have a right nearest neighbour and half a wrong one; where one sort
-    runs out the other fills up. So failures are shown more often than they happen, but nothing is chosen by
-    how it looks. Classes with one picture are left out unless there are no others.
+    The rule: pictures are shuffled by the seed. Half of the lists are of the first whose nearest other is of
+    another class, half of the first whose nearest is of their own, at most one a class; where one sort runs
+    out the other fills up. So failures are shown more often than they happen, but nothing is chosen by how it
+    looks. Classes with one picture are left out unless there are no others.
 
     Args:
         embeddings: [n, d], n at least 2.
@@ -53,16 +53,7 @@ def pick_ranked_lists(
         ValueError: count or k is below 1, or the input is not what `retrieval_metrics` takes.
     """
     search, codes = _prepared(embeddings, labels, count, k)
-    rng = np.random.default_rng(seed)
-    sizes = np.bincount(codes)
-    classes = np.flatnonzero(sizes > 1) if sizes.max() > 1 else np.arange(len(sizes))
-    by_class = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
-    drawn = np.array([rng.choice(by_class[c]) for c in rng.permutation(classes)])
-    nearest = np.concatenate([squares.argmin(axis=1) for _, squares in search.blocks(drawn)])
-    is_right = codes[nearest] == codes[drawn]
-    good, bad = drawn[is_right], drawn[~is_right]
-    from_good = min(len(good), max(count - count // 2, count - len(bad)))
-    return _lists(search, codes, np.concatenate([good[:from_good], bad[: count - from_good]]), k)
+    return _lists(search, codes, _pick(first_neighbours(search, codes), codes, count, seed), k)
 
 
 def draw_queries(labels: ArrayLike | Sequence[str], count: int = 6, seed: int = 0) -> np.ndarray:
@@ -94,17 +85,68 @@ def hardest_ranked_lists(
     none. Arguments and errors as in `pick_ranked_lists`.
     """
     search, codes = _prepared(embeddings, labels, count, k)
-    gap = np.empty(len(codes))
+    return _lists(search, codes, _hardest(first_neighbours(search, codes), codes, count), k)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstNeighbours:
+    """The nearest other of every query.
+
+    Args:
+        nearest: [n] its index.
+        gap: [n] float32, d(nearest of its class) - d(nearest of another class); infinite where there is no
+            other of its class, minus infinity where there is no other class.
+    """
+
+    nearest: np.ndarray
+    gap: np.ndarray
+
+
+def first_neighbours(search: Search, codes: np.ndarray) -> FirstNeighbours:
+    """One pass over all pairs, in float32: what that can't tell apart may be in either order."""
+    nearest, gap = np.empty(len(codes), np.int64), np.empty(len(codes), np.float32)
+    infinite = np.float32(np.inf)
     for queries, squares in search.blocks(np.arange(len(codes))):
-        distances = np.sqrt(np.maximum(squares, 0))
-        is_right = codes[queries, None] == codes
-        right = np.where(is_right, distances, np.inf).min(axis=1)
-        wrong = np.where(is_right, np.inf, distances).min(axis=1)
-        gap[queries] = np.where(np.isinf(right), 0.0, right) - wrong
-    order = np.argsort(-gap, kind="stable")
-    order = order[gap[order] > 0]
-    _, worst = np.unique(codes[order], return_index=True)  # each class's first in this order
-    return _lists(search, codes, order[np.sort(worst)[:count]], k)
+        is_right = codes[queries][:, None] == tf.constant(codes)
+        right = tf.reduce_min(tf.where(is_right, squares, infinite), axis=1)
+        wrong = tf.reduce_min(tf.where(is_right, infinite, squares), axis=1)
+        right, wrong = (np.sqrt(np.maximum(each.numpy(), 0)) for each in (right, wrong))
+        nearest[queries] = tf.argmin(squares, axis=1).numpy()
+        gap[queries] = right - wrong
+    return FirstNeighbours(nearest, gap)
+
+
+def ranked_lists_of_a_report(
+    embeddings: ArrayLike, labels: ArrayLike | Sequence[str], count: int, k: int, seed: int
+) -> tuple[RankedLists, RankedLists, FirstNeighbours]:
+    """What `pick_ranked_lists` and `hardest_ranked_lists` give, and what both are chosen by."""
+    search, codes = _prepared(embeddings, labels, count, k)
+    first = first_neighbours(search, codes)
+    picked, hardest = _pick(first, codes, count, seed), _hardest(first, codes, count)
+    return _lists(search, codes, picked, k), _lists(search, codes, hardest, k), first
+
+
+def _pick(first: FirstNeighbours, codes: np.ndarray, count: int, seed: int) -> np.ndarray:
+    order = np.random.default_rng(seed).permutation(len(codes))
+    sizes = np.bincount(codes)
+    if sizes.max() > 1:
+        order = order[sizes[codes[order]] > 1]
+    fails = first.gap[order] >= 0
+    bad, good = (_one_a_class(order[part], codes) for part in (fails, ~fails))
+    good = good[~np.isin(codes[good], codes[bad[: count // 2]])][: count - min(len(bad), count // 2)]
+    bad = bad[~np.isin(codes[bad], codes[good])][: count - len(good)]
+    return np.concatenate([good, bad])
+
+
+def _hardest(first: FirstNeighbours, codes: np.ndarray, count: int) -> np.ndarray:
+    order = np.argsort(-first.gap, kind="stable")
+    gap = first.gap[order]
+    return _one_a_class(order[(gap > 0) & np.isfinite(gap)], codes)[:count]
+
+
+def _one_a_class(order: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Each class's first, in this order."""
+    return order[np.sort(np.unique(codes[order], return_index=True)[1])]
 
 
 def sample_distances(
@@ -158,7 +200,9 @@ def _prepared(
 
 def _lists(search: Search, codes: np.ndarray, queries: np.ndarray, k: int) -> RankedLists:
     """The chosen queries' lists, in their order; a handful of queries, so every distance is computed."""
-    distances = cdist(search.queries[queries], search.gallery)
+    others = np.arange(len(codes))
+    exact = [search.exact(np.full(len(codes), query), others) for query in queries]
+    distances = np.sqrt(np.reshape(exact, [len(queries), len(codes)]))
     distances[np.arange(len(queries)), queries] = np.inf
     everything = np.argsort(distances, axis=1, kind="stable")[:, : search.candidates]
     right = codes[everything] == codes[queries, None]

@@ -1,5 +1,6 @@
 """The page: complete, self-contained, safe, and never half-written."""
 
+import collections
 import html.parser
 import importlib.resources
 import os
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 
 from rll_tf.evaluation import retrieval_metrics, write_report
-from rll_tf.evaluation.report import _histogram, _share_closer
+from rll_tf.evaluation.report import (
+    COLOURS,
+    MAP_PICTURES,
+    _histogram,
+    _share_closer,
+    embedding_map,
+)
 
 VOID = {"meta", "img", "link", "br", "input"}
 
@@ -61,7 +68,8 @@ def write(folder, n=60, noise=1.5, **options):
 def test_the_page_holds_everything_and_needs_nothing(tmp_path):
     """Numbers, split, counts, lists and histogram, in one file without scripts or outside addresses."""
     metrics = {"low": {"recall@1": 0.123, "nmi": 0.5}, "concat": {"recall@1": 0.456}}
-    path = write(tmp_path / "new" / "report", metrics=metrics, facts={"run": "runs/demo"})
+    curves = {"loss": {"high": [(step, 1 / step) for step in range(1, 2000)]}, "nothing": {"high": []}}
+    path = write(tmp_path / "new" / "report", metrics=metrics, facts={"run": "runs/demo"}, curves=curves)
     assert os.listdir(path.parent) == ["index.html"]
     page = Page(path)
     for text in ("noise", "test", "60", "6", "runs/demo", "12.3", "45.6", "50.0", "R@1", "NMI", "hardest"):
@@ -70,7 +78,9 @@ def test_the_page_holds_everything_and_needs_nothing(tmp_path):
     assert all(address.startswith("data:image/") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert not re.search(r"url\(|@import|https?://", path.read_text())
-    assert page.tags.count("path") == 2
+    assert page.tags.count("path") == 2 + 1  # two histograms, one curve
+    assert page.tags.count("circle") == 60
+    assert "nothing" not in page.text
     assert "prefers-color-scheme: dark" in path.read_text()
 
 
@@ -93,7 +103,7 @@ def test_only_pictures_that_are_shown_are_read(tmp_path):
         return np.zeros((5, 5), np.uint8)
 
     write(tmp_path, image=image, lists=2, neighbours=3)
-    assert len(read) == len(set(read)) <= 2 * 2 * 4
+    assert len(read) == len(set(read)) <= 2 * (4 + 4 + 2)
 
 
 def test_names_are_text_not_markup(tmp_path):
@@ -112,6 +122,46 @@ def test_a_perfect_and_a_tiny_set(tmp_path):
     assert "alone in its class" in Page(write(tmp_path / "singles", **singles)).text
     collapsed = {"embeddings": np.ones((4, 2)), "labels": [1, 1, 2, 2], "metrics": {"x": {}}}
     assert "50.0 %" in Page(write(tmp_path / "collapsed", **collapsed)).text
+
+
+@pytest.mark.parametrize(
+    ("positions", "labels", "text"),
+    [
+        ([0, 1, 9, 10], "aabb", "Of 4 queries, 0 have a picture of another class as their nearest other. "
+         "Shown: 2 whose nearest is right, at most one a class, drawn by seed 0."),
+        ([0, 5, 6, 11], "aabb", "Of 4 queries, 2 have a picture of another class as their nearest other. "
+         "Shown: 1 whose nearest is right and 1 whose nearest is wrong,"),
+        ([0, 5, 6, 20], "abab", "Of 4 queries, 4 have a picture of another class as their nearest other. "
+         "Shown: 2 whose nearest is wrong, at most one a class, drawn by seed 0."),
+        ([0, 1, 9, 12], "aabc", "2 have a picture of another class as their nearest other, 2 of them being "
+         "alone in their class. Shown: 1 whose nearest is right,"),
+    ],
+)  # fmt: skip
+def test_the_text_counts_what_is_there(positions, labels, text, tmp_path):
+    """Whether all, some or none fail, and where classes have one picture."""
+    embeddings = np.array(positions, float)[:, None]
+    page = Page(write(tmp_path, embeddings=embeddings, labels=list(labels), lists=2, metrics={"x": {}}))
+    assert text in " ".join(page.text.split())
+
+
+def test_a_map_of_many_pictures_is_a_sample(tmp_path):
+    """Whole classes of a large set, no class more than its share; the page stays light."""
+    labels = np.append(np.arange(3000) % 300, np.full(2000, 300))
+    embeddings = np.random.default_rng(0).normal(size=(5000, 4))
+    drawn = embedding_map(embeddings, labels, str, seed=0)
+    assert 590 <= len(drawn["points"]) <= MAP_PICTURES
+    by_class = collections.Counter(name for *_, name in drawn["points"])
+    assert set(by_class.values()) <= {10, MAP_PICTURES // COLOURS}
+    assert len({kind for _, _, kind, _ in drawn["points"]}) == COLOURS + 1
+    assert all(0 <= value <= drawn["px"] for x, y, *_ in drawn["points"] for value in (x, y))
+    assert embedding_map(embeddings[:3], labels[:3], str, seed=0) is None
+
+
+def test_what_is_taken_for_what_is_counted(tmp_path):
+    """Two of three queries of a have a picture of c nearest and one of b, both of c one of a, none of b."""
+    embeddings = np.array([0, 10, 50, 1, 1.5, 10.5, 52], float)[:, None]
+    text = Page(write(tmp_path, embeddings=embeddings, labels=list("aaabbcc"), metrics={"x": {}})).text
+    assert re.findall(r"(\d of \d) queries", text) == ["2 of 3", "2 of 2", "1 of 3"]
 
 
 def test_a_failed_report_leaves_the_old_one(tmp_path):

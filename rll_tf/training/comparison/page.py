@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import LogLocator, MaxNLocator
-
 from rll_tf.evaluation import CONCAT
+from rll_tf.evaluation.charts import CHART, FLOOR, LEFT, WIDTH, Scale, path
 from rll_tf.evaluation.report import Album, templates, write_page
 from rll_tf.evaluation.selection import RankedLists
 from rll_tf.evaluation.tables import percent
@@ -28,8 +26,6 @@ from rll_tf.training.comparison.results import (
 from rll_tf.training.settings import as_text
 
 Rows = Sequence[Mapping[str, Any]]
-# A small chart, in the units of its drawing.
-WIDTH, HEIGHT, LEFT, FLOOR = 260, 150, 34, 126
 
 
 def write_comparison(
@@ -79,7 +75,7 @@ def write_comparison(
         costs=_costs(rows),
         sensitivity=_sensitivity(rows, ranges),
         lists=_lists(lists, image, class_name) if lists and image and class_name else [],
-        chart={"width": WIDTH, "height": HEIGHT, "left": LEFT, "floor": FLOOR},
+        chart=CHART,
     )
     return write_page(folder, page)
 
@@ -111,29 +107,6 @@ def _table(rows: Rows, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-class Scale:
-    """From values to positions on an axis."""
-
-    def __init__(self, low: float, high: float, start: float, end: float, log: bool = False) -> None:
-        self.log = log
-        self.low, self.high = low, high if high > low else low + 1
-        self.start, self.end = start, end
-
-    def __call__(self, value: float) -> float:
-        """The position, rounded."""
-        if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    def ticks(self, count: int) -> list[tuple[float, str]]:
-        """Positions and texts of about that many round values."""
-        locator = LogLocator(numticks=count) if self.log else MaxNLocator(count)
-        values = [v for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high]
-        return [(self(value), f"{value:g}") for value in values]
-
-
 def _vertical(values: Sequence[float], low: float = 0.0) -> Scale:
     """A common scale of MAP@R in percent, from `low`."""
     return Scale(100 * low, 100 * max(values, default=1.0) or 1.0, FLOOR, 10)
@@ -145,11 +118,13 @@ def _curves(rows: Rows) -> dict[str, Any]:
     vertical = _vertical(values)
     horizontal = Scale(0, 1, LEFT, WIDTH - 8)
 
-    def path(curve: Sequence[Sequence[float]], steps: int) -> str:
-        points = [f"{horizontal(step / steps)},{vertical(100 * value)}" for step, value in curve]
-        return "M" + "L".join(points) if points else ""
-
-    paths = {row["name"]: [path(curve, row["steps"]) for curve in row["curves"]] for row in rows}
+    paths = {
+        row["name"]: [
+            path([(step / row["steps"], 100 * value) for step, value in curve], horizontal, vertical)
+            for curve in row["curves"]
+        ]
+        for row in rows
+    }
     return {
         "ticks": vertical.ticks(4) if values else [],
         "charts": [
@@ -157,7 +132,7 @@ def _curves(rows: Rows) -> dict[str, Any]:
                 "name": row["name"],
                 "steps": row["steps"],
                 "paths": paths[row["name"]],
-                "others": [path for name, others in paths.items() if name != row["name"] for path in others],
+                "others": [each for name, others in paths.items() if name != row["name"] for each in others],
             }
             for row in rows
         ],
