@@ -25,6 +25,7 @@ def train(
     fold: str | None = None,
     cache: Path | None = None,
     skip: bool = False,
+    tensorboard: bool = False,
 ) -> None:
     """Train a recipe, print where the run is and how good it is on the validation classes.
 
@@ -45,8 +46,11 @@ def train(
     from rll_tf.data import PictureCache, report_duplicates, skip_corrupt
     from rll_tf.training import Run, Settings
     from rll_tf.training import train as fit
+    from rll_tf.training.tensorboard import FOLDER, check_tensorboard
     from trainers.data import open_data
 
+    if tensorboard:
+        check_tensorboard()
     overridden = Settings().override(assignments)
     picture_cache = None if cache is None else PictureCache(cache)
     if resume:
@@ -54,6 +58,7 @@ def train(
         _check_resumed(run, recipe_name, data, assignments)
         data, skip = run.config["data"], run.config.get("skip_corrupt", False)
         overridden = run.settings
+        tensorboard = tensorboard or (out / FOLDER).is_dir()
     catalogue = open_data(_spec(recipe_name, recipe, data)).set_apart(overridden.test_share)
     for line in report_duplicates(catalogue.without_test()):
         print(line)
@@ -73,6 +78,7 @@ def train(
             resume=resume,
             cache=picture_cache,
             skip_corrupt=skip,
+            tensorboard=tensorboard,
         )
     except KeyboardInterrupt as interrupt:
         if not (out / "config.json").exists():
@@ -83,6 +89,8 @@ def train(
     if skipped is not None:
         print("\n".join(skipped.report()))
     _print_result(finished)
+    if tensorboard:
+        print(f"tensorboard --logdir {out / FOLDER}")
 
 
 def _fold_settings(fold: str | None) -> tuple[str, ...]:

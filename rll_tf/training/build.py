@@ -121,12 +121,15 @@ def _new_layers(settings: Settings) -> list[str]:
     return [layer for level in settings.levels for layer in by_level.get(level, ())]
 
 
-def _optimizer(settings: Settings, multipliers: dict[str, float]) -> keras.optimizers.Optimizer:
-    rate = settings.learning_rate
+def rate_schedule(settings: Settings) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of each step, counted from 0."""
     if settings.halve_every_steps is None:
-        schedule = keras.optimizers.schedules.CosineDecay(rate, settings.steps)
-    else:
-        schedule = step_schedule(rate, settings.halve_every_steps, 0.5)
+        return keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
+    return step_schedule(settings.learning_rate, settings.halve_every_steps, 0.5)
+
+
+def _optimizer(settings: Settings, multipliers: dict[str, float]) -> keras.optimizers.Optimizer:
+    schedule = rate_schedule(settings)
     optimizer = CaffeSGD(schedule, settings.momentum, settings.weight_decay, multipliers)
     if settings.precision != "mixed_float16":
         return optimizer

@@ -28,14 +28,15 @@ from rll_tf.data import (
 from rll_tf.evaluation import RetrievalMetrics
 from rll_tf.models import find_backbone, pretrained_origin
 from rll_tf.progress import progress
-from rll_tf.training.build import build
+from rll_tf.training.build import build, rate_schedule
 from rll_tf.training.callbacks import Checkpoint, Metrics, StepLog, best_epoch, is_finished
 from rll_tf.training.commit import source_commit
-from rll_tf.training.embed import evaluate
+from rll_tf.training.embed import embed, evaluate_embeddings
 from rll_tf.training.files import write_json
 from rll_tf.training.interrupt import Interrupt
 from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
+from rll_tf.training.tensorboard import TensorBoard
 
 _LINE = "{desc} |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
@@ -50,6 +51,7 @@ def train(
     resume: bool = False,
     cache: PictureCache | None = None,
     skip_corrupt: bool = False,
+    tensorboard: bool = False,
 ) -> Run:
     """Train an embedding model with a loss of its own for each level and leave a run folder.
 
@@ -66,6 +68,7 @@ def train(
         resume: continue the run in `folder`.
         cache: keeps resized pictures on disk.
         skip_corrupt: for the record, that corrupt pictures were taken out of `catalogue`.
+        tensorboard: write what TensorBoard shows to the run's folder `tensorboard/`.
 
     Returns:
         The finished run.
@@ -92,14 +95,15 @@ def train(
         # Built first: settings that make no model leave no folder behind.
         model, first_step = build(settings, pictures.class_count), 0
         run = Run.create(folder, {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt})
+    board = TensorBoard(run, rate_schedule(settings)) if tensorboard else None
     try:
         if not is_finished(run.epochs(), settings):
-            _fit(model, settings, pictures, held_out, run, first_step, cache)
+            _fit(model, settings, pictures, held_out, run, first_step, cache, board)
     except CorruptPictureError:
         if not run.last_file.exists() and not resume:
             shutil.rmtree(run.folder)  # nothing was learned, and mended pictures are another run
         raise
-    _finish(settings, held_out, run, cache)
+    _finish(settings, held_out, run, cache, board)
     return run
 
 
@@ -193,6 +197,7 @@ def _fit(
     run: Run,
     first_step: int,
     cache: PictureCache | None,
+    board: TensorBoard | None,
 ) -> None:
     # Numbered from 0, as the proxies are.
     numbered = dataclasses.replace(pictures, labels=np.unique(pictures.labels, return_inverse=True)[1])
@@ -220,7 +225,7 @@ def _fit(
                 model.fit(
                     dataset,
                     steps_per_epoch=settings.steps - first_step,
-                    callbacks=[log, checkpoint],
+                    callbacks=[log, checkpoint, *filter(None, [board])],
                     verbose=0,
                     shuffle=False,
                 )
@@ -268,11 +273,22 @@ def _peak_memory_mib() -> float | None:
     return round(size / (2**20 if sys.platform == "darwin" else 2**10), 1)  # macOS counts bytes
 
 
-def _finish(settings: Settings, held_out: Catalogue | None, run: Run, cache: PictureCache | None) -> None:
+def _finish(
+    settings: Settings,
+    held_out: Catalogue | None,
+    run: Run,
+    cache: PictureCache | None,
+    board: TensorBoard | None,
+) -> None:
     """Write `metrics.json`: the best model's whole metrics on the validation classes."""
     rows = run.epochs()
     best = best_epoch(rows)
     result: dict[str, Any] = {"steps": rows[-1]["step"], "best_step": best["step"] if best else None}
     if held_out is not None:
-        result["validation"] = evaluate(run.best_model(), held_out, settings.preprocessing, cache=cache)
+        embeddings = embed(run.best_model(), held_out, settings.preprocessing, cache=cache)
+        result["validation"] = evaluate_embeddings(embeddings, held_out.labels)
+        if board is not None:
+            board.write_embeddings(embeddings, held_out, best["step"] if best else 0)
     write_json(run.metrics_file, result)
+    if board is not None:
+        board.close()
