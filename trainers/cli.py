@@ -57,6 +57,7 @@ def rll() -> None:
 @click.option(
     "--cache", metavar="DIR", type=PATH, help="Keep resized pictures here, for this and later runs."
 )
+@click.option("--tensorboard", is_flag=True, help="Write what TensorBoard shows to DIR/tensorboard.")
 @SKIP_CORRUPT
 def train(recipe: str, **options: Any) -> None:
     """Train RECIPE and leave a run folder.
@@ -77,17 +78,20 @@ def train(recipe: str, **options: Any) -> None:
 
 
 @rll.command()
-@click.argument("run", type=PATH)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @click.option("--data", metavar="SPEC", help="Evaluate on this data set instead of the run's own.")
 @click.option("--split", metavar="NAME", help="Only this split [a whole folder; test for glyphs and digits].")
 @click.option("--json", "json_file", metavar="FILE", type=PATH, help="Write metrics here.")
 @click.option("--report", metavar="DIR", type=PATH, help="Write a page with pictures here.")
 @SKIP_CORRUPT
-def evaluate(run: Path, **options: Any) -> None:
-    """Evaluate a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level."""
+def evaluate(runs: tuple[Path, ...], **options: Any) -> None:
+    """Evaluate a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level.
+
+    The metrics of several runs on the same pictures stand side by side; the page's lists are the first's.
+    """
     from trainers.evaluate import evaluate
 
-    evaluate(run, **options)
+    evaluate(runs, **options)
 
 
 @rll.command()

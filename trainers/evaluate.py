@@ -1,8 +1,10 @@
-"""`rll evaluate`: how good a run's best checkpoint is."""
+"""`rll evaluate`: how good the best checkpoint of a run is, or of several."""
 
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from rll_tf.evaluation import concatenate_levels, format_table, write_report
 from rll_tf.progress import waiting
 from rll_tf.training import CONCAT, Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
-from rll_tf.training.files import write_json
+from rll_tf.training.callbacks import best_epoch
+from rll_tf.training.files import read_lines, write_json
 from trainers.data import open_data, select_split
 
 # How a data set with such splits is evaluated, and what the result calls it.
@@ -22,7 +25,7 @@ QUERY_AGAINST_GALLERY = "query against gallery"
 
 
 def evaluate(
-    folder: Path,
+    folders: Sequence[Path],
     *,
     data: str | None = None,
     split: str | None = None,
@@ -33,51 +36,131 @@ def evaluate(
     """Print a table of each level's metrics and the concatenation's; write JSON and a page to given paths.
 
     A data set with the splits `query` and `gallery` is evaluated with each query against the gallery, unless
-    another split is named.
+    another split is named. Several runs must be evaluated on the same pictures; the table and the page have
+    the metrics of all, the page's pictures are searched by the first.
 
     The arguments are those of `rll evaluate --help`. On the page, every picture is a query among all.
 
     Raises:
-        FileNotFoundError: `folder` is not a run, or a data set's path does not exist.
-        ValueError: there is no such split.
+        FileNotFoundError: a folder is not a run, or a data set's path does not exist.
+        ValueError: there is no such split, or the runs' pictures differ.
     """
-    run = Run.open(folder)
-    model = run.best_model()
-    pictures, split, skipped = _pictures(run, data, split, skip)
-    in_gallery = None
-    if split == QUERY_AGAINST_GALLERY:
+    runs = [Run.open(folder) for folder in folders]
+    models = [run.best_model() for run in runs]
+    pictures, chosen, skipped = _pictures(runs[0], data, split, skip)
+    for run in runs[1:]:
+        others, other_split, _ = _pictures(run, data, split, skip)
+        if (others.spec, other_split) != (pictures.spec, chosen) or others.paths != pictures.paths:
+            raise ValueError(
+                "runs must be evaluated on the same pictures: name them with --data and --split; "
+                f"got {pictures.spec}, split {chosen}, and {others.spec}, split {other_split}"
+            )
+    in_gallery, protocol = None, "Every picture is a query against all the others."
+    if chosen == QUERY_AGAINST_GALLERY:
         pictures, in_gallery = query_and_gallery(pictures)
-    embeddings = embed_pictures(model, pictures, run.settings.preprocessing)
-    levels = evaluate_embeddings(embeddings, pictures.labels, in_gallery=in_gallery)
+        protocol = "Every picture of the split query is a query against those of the split gallery."
+    levels, shown = [], None
+    for run, model in zip(runs, models, strict=True):
+        embeddings = embed_pictures(model, pictures, run.settings.preprocessing)
+        levels.append(evaluate_embeddings(embeddings, pictures.labels, in_gallery=in_gallery))
+        shown = concatenate_levels(embeddings) if shown is None else shown
+    by_run = {str(run.folder): each for run, each in zip(runs, levels, strict=True)}
+    several = len(runs) > 1
+    rows = {f"{name}, {level}": each[level] for name, each in by_run.items() for level in each}
+    rows = rows if several else levels[0]
     result: dict[str, Any] = {
         "data": pictures.spec,
-        "split": split,
+        "split": chosen,
         "queries": len(pictures) if in_gallery is None else int((~in_gallery).sum()),
         "classes": pictures.class_count,
-        "levels": levels,
+        **({"runs": by_run} if several else {"levels": levels[0]}),
     }
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_file, result)
-    if report is not None:
+    if report is not None and shown is not None:
         with waiting("writing the report"):
             page = write_report(
                 report,
-                metrics=levels,
-                embeddings=concatenate_levels(embeddings),
+                metrics=rows,
+                embeddings=shown,
                 labels=pictures.labels,
                 image=lambda index: Image.open(io.BytesIO(pictures.encoded(index))),
                 data=printable(pictures.spec),
-                split=split,
-                level=CONCAT,
+                split=chosen,
+                level=f"{runs[0].folder}, {CONCAT}" if several else CONCAT,
                 class_names=pictures.class_names,
+                facts=_facts(runs, result),
+                protocol=protocol,
+                curves=_curves(runs),
             )
         print(f"report: {page}")
     counts = f"{result['queries']} queries of {result['classes']} classes"
-    print(f"{printable(pictures.spec)}, split {split}: {counts}")
-    print(format_table(levels))
+    print(f"{printable(pictures.spec)}, split {chosen}: {counts}")
+    print(format_table(rows))
     if skipped is not None:
         print("\n".join(skipped.report()))
+
+
+def _facts(runs: Sequence[Run], result: dict[str, Any]) -> dict[str, str]:
+    """What the page says of the first run, and which others stand beside it."""
+    run = runs[0]
+    config, best = run.config, best_epoch(run.epochs())
+    commit, dirty, _ = str(config.get("commit") or "unknown").partition("-dirty")
+    facts = {
+        "run": printable(str(run.folder)),
+        "recipe": config.get("recipe") or "none",
+        "checkpoint": f"step {best['step']:,} of {run.settings.steps:,}" if best else "the last",
+        "trained": _date(run.best_file.stat().st_mtime),
+        "commit": commit[:12] + dirty,
+        "evaluated": _date(None),
+    }
+    if len(runs) > 1:
+        facts["beside it"] = ", ".join(printable(str(each.folder)) for each in runs[1:])
+    if result["split"] == QUERY_AGAINST_GALLERY:
+        facts["queries"] = f"{result['queries']:,}"
+    return facts
+
+
+def _date(seconds: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _curves(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Losses, mined shares and validation metrics over the steps: of one run by level, of several by run."""
+    charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
+
+    def add(chart: str, line: str, step: float, value: float) -> None:
+        charts.setdefault(chart, {}).setdefault(line, []).append((step, value))
+
+    for run in runs:
+        name = printable(str(run.folder))
+        for row in read_lines(run.steps_file):
+            if len(runs) > 1:
+                add("loss of a step", name, row["step"], row["loss"])
+                continue
+            for key, value in row.items():
+                level, _, kind = key.rpartition("_")
+                if kind == "loss":
+                    add("loss of a step", level or "sum", row["step"], value)
+                elif kind == "share":
+                    level, _, sign = level.rpartition("_")
+                    chart = f"queries with a mined {sign}, percent"
+                    add(chart, level or "all", row["step"], 100 * value)
+        for row in run.epochs():
+            for level, metrics in row.get("validation", {}).items():
+                if len(runs) == 1 or level == CONCAT:
+                    for metric, heading in (("recall@1", "Recall@1"), ("map@r", "MAP@R")):
+                        chart = f"validation {heading}, percent"
+                        add(chart, level if len(runs) == 1 else name, row["step"], 100 * metrics[metric])
+    order = [*runs[0].settings.levels, "sum", CONCAT]  # so that a level has one colour
+    return {
+        chart: {
+            name: lines[name]
+            for name in sorted(lines, key=lambda name: order.index(name) if name in order else 0)
+        }
+        for chart, lines in charts.items()
+    }
 
 
 def _pictures(

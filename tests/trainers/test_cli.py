@@ -111,6 +111,26 @@ def test_files_of_other_kinds_are_counted_in_one_line(run_folder, tmp_path, capf
     )
 
 
+def test_several_runs_stand_side_by_side(run_folder, tmp_path, capfd):
+    """Of the same pictures, in the table, in the file and on the page; of others it is one line."""
+    other = shutil.copytree(run_folder, tmp_path / "other")
+    file, report = tmp_path / "metrics.json", tmp_path / "report"
+    rll("evaluate", run_folder, other, "--json", file, "--report", report)
+    result = json.loads(file.read_text())
+    assert list(result["runs"]) == [str(run_folder), str(other)]
+    assert result["runs"][str(other)]["concat"].keys() == METRICS
+    page = (report / "index.html").read_text()
+    for shown in (capfd.readouterr().out, page):
+        for folder in (run_folder, other):
+            assert f"{folder}, concat" in shown
+    for fact in ("recipe", "commit", "trained", "evaluated", "loss of a step", "validation MAP@R, percent"):
+        assert fact in page
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "data": "glyphs"}))
+    error = error_of(capfd, "evaluate", run_folder, other)
+    assert "runs must be evaluated on the same pictures: name them with --data and --split" in error
+
+
 def test_evaluate_says_which_split_the_numbers_come_from(run_folder, pictures, tmp_path):
     """The run's own folder gives its held-out classes; named, it is whole unless a split is named."""
     for arguments, split, queries in [
