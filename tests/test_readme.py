@@ -37,7 +37,7 @@ def test_the_commands_are_those_that_exist(page):
     for line in re.findall(r"^(?:\.venv/bin/)?(rll \w+ .*)", PAGES[page], re.MULTILINE):
         words = line.split("#")[0].split()
         command = cli.rll.commands[words[1]]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         assert set(re.findall(r"--[a-z-]+", line)) <= known, line
 
 
