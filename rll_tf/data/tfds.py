@@ -101,7 +101,7 @@ def _unpack(name: str, builder: Any, folder: Path) -> None:
         dataset = builder.as_dataset(
             split=split, shuffle_files=False, decoders={"image": decode.SkipDecoding()}
         )
-        for example in progress(dataset.as_numpy_iterator(), f"unpacking {split}", total=len(dataset)):
+        for example in progress(dataset.as_numpy_iterator(), f"unpacking {split}"):
             suffix = ".png" if example["image"].startswith(b"\x89PNG") else ".jpg"
             file = f"{len(files) // 1000:05d}/{len(files):08d}{suffix}"
             (partial / file).parent.mkdir(exist_ok=True)
