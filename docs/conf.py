@@ -66,9 +66,7 @@ def link_into_the_site(app, docname, source):
     """README and CHANGELOG, which lie outside of docs/, have pages of the site in their place."""
     for outside, page in {"../README.md": "index.md", "../CHANGELOG.md": "changes.md"}.items():
         source[0] = source[0].replace(f"]({outside})", f"]({page})")
-    if result := re.fullmatch(
-        "results/(.+)/results", docname
-    ):  # a bare table, to which results/README.md links
+    if result := re.fullmatch("results/(.+)/results", docname):  # a table, reached from results/README.md
         source[0] = f"---\norphan: true\n---\n# {result[1]}\n\n{source[0]}"
 
 
