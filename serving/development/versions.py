@@ -24,7 +24,7 @@ class Versions:
     """Serves the versions that `models.pbtxt` names, by default the two with the largest numbers.
 
     A version is loaded and warmed up beside the others; one that is not named any more, or whose folder is
-    gone, is unloaded once no other one is to be loaded, and requests that began with it end with it. A
+    gone, is unloaded as soon as one that is named is loaded, and requests that began with it end with it. A
     version that can't be loaded is rejected, and not tried again unless it goes away and comes back.
 
     Args:
@@ -83,6 +83,8 @@ class Versions:
         policy = model.model_version_policy
         wanted = set(policy.specific.versions) or set(sorted(folders)[-policy.latest.num_versions :])
         wanted &= set(folders)
+        labels = dict(model.version_labels)
+        self._settle(wanted, labels)
         with self._lock:
             for gone in set(self._statuses) - set(folders) - set(self._loaded):
                 del self._statuses[gone]
@@ -90,18 +92,27 @@ class Versions:
             new = wanted - set(self._loaded) - refused
         for number in sorted(new, reverse=True):
             self._load(number, folders[number])
-        with self._lock:
-            self._labels = dict(model.version_labels)
-            for number in set(self._loaded) - wanted:
-                # Requests that began with it hold it until they end.
-                del self._loaded[number]
-                self._set_status(number, State.END)
-                self._log(f"version {number} is unloaded")
+            self._settle(wanted, labels)
 
     def stop(self) -> None:
         """Look no more."""
         self._stopping.set()
         self._thread.join()
+
+    def _settle(self, wanted: set[int], labels: dict[str, int]) -> None:
+        """Move labels to versions that are loaded; unload the unwanted, unless nothing else is loaded."""
+        with self._lock:
+            moved = {label: number for label, number in labels.items() if number in self._loaded}
+            self._labels = {
+                label: moved.get(label, self._labels.get(label, labels[label])) for label in labels
+            }
+            if wanted and not wanted & set(self._loaded):
+                return
+            for number in set(self._loaded) - wanted:
+                # Requests that began with it hold it until they end.
+                del self._loaded[number]
+                self._set_status(number, State.END)
+                self._log(f"version {number} is unloaded")
 
     def _load(self, number: int, folder: Path) -> None:
         with self._lock:
