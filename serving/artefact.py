@@ -54,6 +54,18 @@ class Artefact:
         """Level -> how many numbers its embedding has."""
         return self.metadata["levels"]
 
+    def width(self, level: str | None = None) -> int:
+        """How many numbers the embedding of a level has, or of all levels concatenated.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        if level is None:
+            return sum(self.levels.values())
+        if level not in self.levels:
+            raise ValueError(f"{self.folder} has no level {level!r}; it has: {', '.join(self.levels)}")
+        return self.levels[level]
+
     def embed(self, pictures: Sequence[bytes], level: str | None = None) -> np.ndarray:
         """Embed picture files' bytes: [n, d] float32 of one level, or of all levels concatenated.
 
@@ -63,8 +75,7 @@ class Artefact:
             ValueError: there is no such level.
             PictureRejected: one of the pictures can't be decoded or is too large.
         """
-        if level is not None and level not in self.levels:
-            raise ValueError(f"{self.folder} has no level {level!r}; it has: {', '.join(self.levels)}")
+        self.width(level)
         return np.concatenate([batch["embedding"] for batch in self._run(level or DEFAULT, pictures)])
 
     def search(self, pictures: Sequence[bytes]) -> SearchResult:

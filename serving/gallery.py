@@ -7,8 +7,11 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from serving.parquet import holds_parquet, read_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +33,12 @@ class Identity:
         return -1 if self.version is None else self.version
 
     @classmethod
-    def of(cls, gallery: Mapping[str, np.ndarray]) -> Identity:
+    def of(cls, gallery: Mapping[str, Any]) -> Identity:
         """Of the model that embedded a gallery; files of before have neither."""
         version = int(gallery.get("version", -1))
         return cls(None if version < 0 else version, str(gallery.get("weights_sha256", "")) or None)
 
-    def check_embedded(self, file: Path, gallery: Mapping[str, np.ndarray]) -> None:
+    def check_embedded(self, file: Path, gallery: Mapping[str, Any]) -> None:
         """Raise ValueError where another model has embedded a gallery: the distances would mean nothing.
 
         Weights decide where both are known, else version numbers; where neither is, nothing is checked.
@@ -54,8 +57,13 @@ class Identity:
                 return
 
 
+def is_gallery(path: Path) -> bool:
+    """Whether it has the form of what `rll embed` writes: an `.npz` file or a folder of Parquet files."""
+    return path.suffix == ".npz" or holds_parquet(path)
+
+
 def open_gallery(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file that `rll embed` wrote, checked.
+    """The arrays of an `.npz` file, or of a folder of Parquet files, that `rll embed` wrote, checked.
 
     Returns:
         `embeddings` [n, d], `labels` [n] integers that index `class_names`, `paths` [n], `class_names`
@@ -67,11 +75,7 @@ def open_gallery(file: Path) -> dict[str, np.ndarray]:
         OSError: it can't be read.
     """
     wanted = ("embeddings", "labels", "paths", "class_names", "level")
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            gallery = {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
+    gallery = read_folder(file) if holds_parquet(file) else _read_file(file)
     missing = [name for name in wanted if name not in gallery]
     if missing:
         raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
@@ -87,3 +91,11 @@ def open_gallery(file: Path) -> dict[str, np.ndarray]:
     if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < gallery["class_names"].size:
         raise ValueError(f"{file} must hold labels that index its {gallery['class_names'].size} class_names")
     return gallery
+
+
+def _read_file(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error

@@ -16,7 +16,8 @@ PYTHON = [
     (page, block)
     for page, text in PAGES.items()
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    if "EmbeddingClient" not in block  # tests/serving/test_conformance.py runs it with an endpoint
+    # tests/serving/test_conformance.py runs the one with an endpoint, test_vector_database.py the other
+    if "EmbeddingClient" not in block and "lancedb" not in block
 ]
 
 

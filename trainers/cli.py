@@ -78,7 +78,7 @@ def train(recipe: str, **options: Any) -> None:
 
 
 @rll.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
+@click.argument("runs", metavar="RUN...|GALLERY", nargs=-1, required=True, type=PATH)
 @click.option("--data", metavar="SPEC", help="Evaluate on this data set instead of the run's own.")
 @click.option("--split", metavar="NAME", help="Only this split [a whole folder; test for glyphs and digits].")
 @click.option("--json", "json_file", metavar="FILE", type=PATH, help="Write metrics here.")
@@ -88,6 +88,8 @@ def evaluate(runs: tuple[Path, ...], **options: Any) -> None:
     """Evaluate a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level.
 
     The metrics of several runs on the same pictures stand side by side; the page's lists are the first's.
+
+    Or a GALLERY, FILE.npz or a folder of Parquet files from embed, by its labels.
     """
     from trainers.evaluate import evaluate
 
@@ -163,7 +165,7 @@ def reproduce(table: str, **options: Any) -> None:
 @click.option(
     "--gallery",
     "gallery_file",
-    metavar="FILE.npz",
+    metavar="FILE.npz|DIR",
     type=PATH,
     help="From embed: pack it, for search requests.",
 )
@@ -205,7 +207,7 @@ def export(model: Path, to: Path, max_pixels: int, max_batch: int, **options: An
 @MODEL_NAME
 @click.option("--data", metavar="SPEC", required=True, help="The pictures to embed.")
 @click.option("--split", metavar="NAME", help="Only this split.")
-@click.option("--to", metavar="FILE.npz", required=True, type=PATH, help="The file to write.")
+@click.option("--to", metavar="FILE.npz|DIR", required=True, help="The file to write; of Beam, the folder.")
 @click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
 @click.option(
     "--batch-size",
@@ -215,16 +217,59 @@ def export(model: Path, to: Path, max_pixels: int, max_batch: int, **options: An
     help="Pictures in a request to an endpoint, which may have been exported with a smaller --max-batch.",
 )
 @SKIP_CORRUPT
-def embed(model: Path | None, endpoint: str | None, **options: Any) -> None:
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "beam"]),
+    default="local",
+    help="beam: an Apache Beam pipeline, for any number of pictures, which writes Parquet.",
+)
+@click.option("--engine-args", metavar="'--KEY=VALUE …'", default="", help="Beam's options.")
+@click.option("--shards", metavar="N", type=POSITIVE, help="Beam's Parquet files [as the engine chooses].")
+def embed(
+    model: Path | None,
+    endpoint: str | None,
+    engine: str,
+    engine_args: str,
+    shards: int | None,
+    **options: Any,
+) -> None:
     """Embed pictures with an exported MODEL, here or at an endpoint that serves it.
 
     The file holds the arrays embeddings, labels, paths, class_names and level.
+
+    With --engine beam, DIR gets embeddings-*.parquet and, of pictures that can't be read, which never stop
+    it, unreadable-*.jsonl. A folder: or csv: may be on any filesystem that Beam reads, such as gs://; see
+    docs/scale.md.
     """
     if (model is None) == (endpoint is None):
         raise click.UsageError(f"either MODEL or --endpoint must be given; got {'both' if model else 'none'}")
+    if engine == "beam":
+        if model is None:
+            raise click.UsageError("--engine beam needs MODEL: its workers load it themselves")
+        from trainers.embed_beam import embed_beam
+
+        chosen = {name: options[name] for name in ("data", "to", "split", "level")}
+        embed_beam(model, engine_args=engine_args, shards=shards, **chosen)
+        return
     from trainers.embed import embed
 
     embed(model, endpoint=endpoint, **options)
+
+
+@rll.command()
+@click.argument("gallery", metavar="GALLERY", type=PATH)
+@click.option("--to", metavar="DIR", required=True, type=PATH, help="The folder to write.")
+@click.option("--kind", metavar="NAME", help="As FAISS's index_factory reads it [by the number of rows].")
+@click.option("--recall", metavar="R", default=0.95, type=click.FloatRange(0, 1), help="Recall@10 to reach.")
+def index(gallery: Path, to: Path, **options: Any) -> None:
+    """Build a FAISS index of GALLERY, FILE.npz or a folder of Parquet files from embed, for search.
+
+    Flat, hence exact, for up to 20,000 rows; HNSW for up to a million; IVF beyond. It searches as hard as
+    the recall asks for, which is measured against exact search on 1,000 rows and printed.
+    """
+    from trainers.index import index
+
+    index(gallery, to, **options)
 
 
 @rll.command()
@@ -234,9 +279,9 @@ def embed(model: Path | None, endpoint: str | None, **options: Any) -> None:
 @click.option(
     "--gallery",
     "gallery_file",
-    metavar="FILE.npz",
+    metavar="FILE.npz|DIR",
     type=PATH,
-    help="From embed [the gallery packed into the model].",
+    help="From embed, or an index of it [the gallery packed into the model].",
 )
 @click.option("--top", metavar="K", default=5, type=POSITIVE, help="How many.")
 def search(paths: tuple[Path, ...], endpoint: str | None, **options: Any) -> None:

@@ -21,7 +21,7 @@ from trainers.suggestions import suggesting
 def embed(
     model: Path | None,
     data: str,
-    to: Path,
+    to: str | Path,
     *,
     endpoint: str | None = None,
     model_name: str = "rll_tf",
@@ -42,6 +42,7 @@ def embed(
         CorruptPictureError: a picture can't be read or decoded; it is named.
         EndpointError: a request to the endpoint failed.
     """
+    to = Path(to)
     if to.suffix != ".npz":
         raise ValueError(f"--to must name a file that ends in .npz; got {to}")
     catalogue = select_split(open_data(data), split)

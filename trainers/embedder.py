@@ -65,6 +65,15 @@ class FolderEmbedder:
         return list(self._artefact.levels)
 
     @property
+    def folder(self) -> Path:
+        """Of the version that embeds."""
+        return self._artefact.folder
+
+    def width(self, level: str | None) -> int:
+        """How many numbers an embedding has; ValueError for an unknown level."""
+        return self._artefact.width(level)
+
+    @property
     def identity(self) -> Identity:
         """See `Embedder`."""
         number = self._artefact.folder.name

@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from rll_tf.data import Catalogue, Skipped, printable, skip_corrupt
-from rll_tf.evaluation import concatenate_levels, format_table, write_report
+from rll_tf.evaluation import concatenate_levels, format_table, retrieval_metrics, write_report
 from rll_tf.progress import waiting
 from rll_tf.training import CONCAT, Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.callbacks import best_epoch
 from rll_tf.training.files import read_lines, write_json
+from serving.gallery import is_gallery, open_gallery
 from trainers.data import open_data, select_split
 
 # How a data set with such splits is evaluated, and what the result calls it.
@@ -41,10 +42,19 @@ def evaluate(
 
     The arguments are those of `rll evaluate --help`. On the page, every picture is a query among all.
 
+    What `rll embed` wrote is evaluated as it is, at its one level.
+
     Raises:
         FileNotFoundError: a folder is not a run, or a data set's path does not exist.
         ValueError: there is no such split, or the runs' pictures differ.
     """
+    if len(folders) == 1 and is_gallery(folders[0]):
+        if data is not None or split is not None or report is not None or skip:
+            raise ValueError(
+                f"--data, --split, --report and --skip-corrupt are for runs; {folders[0]} is a gallery"
+            )
+        _evaluate_gallery(folders[0], json_file)
+        return
     runs = [Run.open(folder) for folder in folders]
     models = [run.best_model() for run in runs]
     pictures, chosen, skipped = _pictures(runs[0], data, split, skip)
@@ -100,6 +110,19 @@ def evaluate(
     print(format_table(rows))
     if skipped is not None:
         print("\n".join(skipped.report()))
+
+
+def _evaluate_gallery(file: Path, json_file: Path | None) -> None:
+    gallery = open_gallery(file)
+    labels = gallery["labels"]
+    levels = {str(gallery["level"]): retrieval_metrics(gallery["embeddings"], labels)}
+    classes = len(np.unique(labels))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        result = {"data": str(file), "split": "all", "queries": len(labels), "classes": classes}
+        write_json(json_file, {**result, "levels": levels})
+    print(f"{printable(str(file))}: {len(labels)} queries of {classes} classes")
+    print(format_table(levels))
 
 
 def _facts(runs: Sequence[Run], result: dict[str, Any]) -> dict[str, str]:

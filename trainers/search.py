@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,13 @@ import numpy as np
 from rll_tf.data import Catalogue, printable
 from rll_tf.evaluation import nearest_neighbours
 from rll_tf.training import CONCAT
-from serving.client import SearchResult
 from serving.errors import PictureRejected
 from serving.gallery import open_gallery
+from serving.index import Index, holds_index
 from trainers.embedder import Embedder, name_rejected, open_embedder
+
+# Distances, class names and paths of what is found: [queries, top] each.
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def search(
@@ -36,41 +39,52 @@ def search(
         EndpointError: a request to the endpoint failed.
     """
     encoded = [image.read_bytes() for image in images]
-    gallery = None if gallery_file is None else open_gallery(gallery_file)
+    gallery = None if gallery_file is None else _open(gallery_file)
     with contextlib.closing(open_embedder(model, endpoint, model_name)) as embedder:
         try:
             if gallery is None:
-                found = embedder.search(encoded)
+                packed = embedder.search(encoded)
+                found = (packed.distances, packed.class_names, packed.paths)
             else:
-                found = _search_file(embedder, encoded, gallery, gallery_file, top)
+                found = _search(embedder, encoded, gallery, gallery_file, top)
         except PictureRejected as error:
             queries = Catalogue("images", tuple(map(str, images)), np.zeros(len(images), np.int64), ("",))
             raise name_rejected(queries, error) from error
     for row, image in enumerate(images):
         print(image)
-        columns = (values[row, :top] for values in (found.distances, found.class_names, found.paths))
-        for rank, (distance, name, path) in enumerate(zip(*columns, strict=True), 1):
+        for rank, (distance, name, path) in enumerate(zip(*(c[row, :top] for c in found), strict=True), 1):
             print(f"{rank:4d}  {distance:.4f}  {name}  {printable(str(path))}")
 
 
-def _search_file(
-    embedder: Embedder,
-    encoded: Sequence[bytes],
-    gallery: Mapping[str, np.ndarray],
-    file: Path | None,
-    top: int,
-) -> SearchResult:
-    """What a packed gallery would give, from the arrays of a file."""
+class _Exact:
+    """The arrays of a gallery, with an index's `metadata` and `search`."""
+
+    def __init__(self, file: Path) -> None:
+        self._arrays = open_gallery(file)
+        self.metadata = {**self._arrays, "dim": self._arrays["embeddings"].shape[1]}
+
+    def search(self, queries: np.ndarray, top: int) -> Found:
+        """See `serving.index.Index`."""
+        embeddings = self._arrays["embeddings"]
+        ids, distances = nearest_neighbours(queries, min(top, len(embeddings)), gallery=embeddings)
+        return distances, self._arrays["class_names"][self._arrays["labels"][ids]], self._arrays["paths"][ids]
+
+
+def _open(file: Path) -> Index | _Exact:
+    return Index(file) if holds_index(file) else _Exact(file)
+
+
+def _search(
+    embedder: Embedder, encoded: Sequence[bytes], gallery: Index | _Exact, file: Path | None, top: int
+) -> Found:
+    """What a packed gallery would give, from a file or an index."""
     assert file is not None
-    embedder.identity.check_embedded(file, gallery)
-    level = str(gallery["level"])
+    embedder.identity.check_embedded(file, gallery.metadata)
+    level = str(gallery.metadata["level"])
     queries = embedder.embed(encoded, None if level == CONCAT else level)
-    embeddings = gallery["embeddings"]
-    if embeddings.shape[1] != queries.shape[1]:
+    if gallery.metadata["dim"] != queries.shape[1]:
         raise ValueError(
             f"{file} must hold embeddings of this model ({queries.shape[1]} numbers each); "
-            f"it holds {embeddings.shape[1]} numbers each"
+            f"it holds {gallery.metadata['dim']} numbers each"
         )
-    ids, distances = nearest_neighbours(queries, min(top, len(embeddings)), gallery=embeddings)
-    labels = gallery["labels"][ids]
-    return SearchResult(ids, labels, distances, gallery["paths"][ids], gallery["class_names"][labels])
+    return gallery.search(queries, top)

@@ -93,7 +93,12 @@ def _is_picture(path: str) -> bool:
 
     Not a pipe, a socket or a device: reading these may never end.
     """
-    return _suffix(path) in PICTURE_SUFFIXES and (os.path.isfile(path) or not os.path.exists(path))
+    return is_picture_name(path) and (os.path.isfile(path) or not os.path.exists(path))
+
+
+def is_picture_name(path: str) -> bool:
+    """Whether a file is a picture by its suffix."""
+    return _suffix(path) in PICTURE_SUFFIXES
 
 
 def _suffix(path: str) -> str:
