@@ -50,7 +50,12 @@ def rll() -> None:
 @click.option("--data", metavar="SPEC", help="Train on this data set instead of the recipe's own.")
 @click.option("--out", metavar="DIR", type=PATH, help="Run folder [runs/RECIPE].")
 @click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Replace a recipe's setting.")
-@click.option("--precision", help="float32, mixed_float16 or mixed_bfloat16: the setting of that name.")
+@click.option("--strategy", help="none, mirrored or multi_worker: the setting of that name.")
+@click.option(
+    "--precision",
+    help="float32, mixed_float16 or mixed_bfloat16: the setting of that name [float32 on a CPU; on a GPU "
+    "what it is made for].",
+)
 @click.option("--jit", is_flag=True, help="Compile steps with XLA: the setting of that name.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
 @click.option("--fold", metavar="I/K", help="Validate on part I of K of the training classes.")
@@ -71,6 +76,10 @@ def train(recipe: str, **options: Any) -> None:
     Pictures are split by class: most training classes are trained on, a share (setting validation_share) is
     held out to choose the best checkpoint; with --fold 1/5 to 5/5, each fifth in turn. A data set's test
     classes are never used.
+
+    With --strategy mirrored every GPU takes its share of each batch, or, with --set replicas=N, N of them
+    or N parts of the CPU. With --strategy multi_worker each worker of TF_CONFIG does; start the command on
+    each, with a --out that all can read.
     """
     from trainers.train import train
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from trainers.paper_tables import Table, TableRow
 
 # Settings that are not of the experiment: where files are, how often it is looked at.
-INCIDENTAL = {"seed", "loss", "levels", "loss_parameters", "validate_every_steps", "jit", "precision"}
+INCIDENTAL = {
+    "seed", "loss", "levels", "loss_parameters", "validate_every_steps", "jit", "precision", "strategy",
+    "replicas", "deterministic",
+}  # fmt: skip
 TIMED_PICTURES, TIMED_STEPS = 8, 3
 
 

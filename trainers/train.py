@@ -19,6 +19,7 @@ def train(
     data: str | None = None,
     out: Path | None = None,
     assignments: Sequence[str] = (),
+    strategy: str | None = None,
     precision: str | None = None,
     jit: bool = False,
     resume: bool = False,
@@ -40,11 +41,10 @@ def train(
     if not resume and (out / "config.json").exists():
         raise FileExistsError(f"{out} holds a run already: take another --out, or continue it with --resume")
     assignments = (*assignments, *_fold_settings(fold))
+    assignments += (f"strategy={strategy}",) * (strategy is not None)
     assignments += (f"precision={precision}",) * (precision is not None) + ("jit=true",) * jit
-    import tensorflow as tf
-
     from rll_tf.data import PictureCache, report_duplicates, skip_corrupt
-    from rll_tf.training import Run, Settings
+    from rll_tf.training import Run, Settings, is_chief, make_strategy
     from rll_tf.training import train as fit
     from rll_tf.training.tensorboard import FOLDER, check_tensorboard
     from trainers.data import open_data
@@ -59,6 +59,7 @@ def train(
         data, skip = run.config["data"], run.config.get("skip_corrupt", False)
         overridden = run.settings
         tensorboard = tensorboard or (out / FOLDER).is_dir()
+    devices = make_strategy(overridden)  # before anything makes TensorFlow start
     catalogue = open_data(_spec(recipe_name, recipe, data)).set_apart(overridden.test_share)
     for line in report_duplicates(catalogue.without_test()):
         print(line)
@@ -66,8 +67,6 @@ def train(
     if skip:
         catalogue, skipped = skip_corrupt(catalogue)
     settings = run.settings if resume else _settings(recipe, catalogue, assignments)
-    # The same seed gives the same weights, whether or not training was interrupted.
-    tf.config.experimental.enable_op_determinism()
     try:
         finished = fit(
             settings,
@@ -79,6 +78,7 @@ def train(
             cache=picture_cache,
             skip_corrupt=skip,
             tensorboard=tensorboard,
+            strategy=devices,
         )
     except KeyboardInterrupt as interrupt:
         if not (out / "config.json").exists():
@@ -88,9 +88,10 @@ def train(
         ) from None
     if skipped is not None:
         print("\n".join(skipped.report()))
-    _print_result(finished)
-    if tensorboard:
-        print(f"tensorboard --logdir {out / FOLDER}")
+    if is_chief(devices):
+        _print_result(finished)
+        if tensorboard:
+            print(f"tensorboard --logdir {out / FOLDER}")
 
 
 def _fold_settings(fold: str | None) -> tuple[str, ...]:

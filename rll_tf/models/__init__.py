@@ -1,6 +1,6 @@
 """What turns a picture into embeddings?"""
 
-from rll_tf.models.caffe_layers import freeze_batch_norm
+from rll_tf.models.caffe_layers import freeze_batch_norm, synchronise_batch_norm
 from rll_tf.models.convnet import convnet
 from rll_tf.models.efficientnet_lite import efficientnet_lite
 from rll_tf.models.embedding import BACKBONES, LEVELS, embedding_model, find_backbone, imagenet_weights
@@ -22,5 +22,6 @@ __all__ = [
     "inception_bn",
     "load_pretrained",
     "pretrained_origin",
+    "synchronise_batch_norm",
     "without_proxies",
 ]

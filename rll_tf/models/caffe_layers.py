@@ -184,7 +184,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Keras composes it of a dozen passes over the activations. As in Caffe, the moving variance is the unbiased
     one. With `trainable = False` it is frozen: the moving statistics are used in training too, and stay.
-    Half-precision input is normalised with float32 statistics, scale and offset.
+    Half-precision input is normalised with float32 statistics, scale and offset. `synchronized` takes the
+    statistics of all replicas of a strategy, as Keras computes them, the moving variance biased.
 
     Momentum is the PyTorch port's, not Caffe's 0.999, which doesn't forget its start within a short run.
     """
@@ -196,9 +197,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Normalise; in training also update the moving statistics."""
-        if training and not self.trainable:
-            # Its gradient costs less than the fused op's; inference is faster with that, joined to the
-            # convolution before it.
+        if training and (self.synchronized or not self.trainable):
+            # Frozen, its gradient costs less so than the fused op's; inference is faster with that, joined to
+            # the convolution before it.
             return super().call(inputs, training=training, mask=mask)
         features = inputs if len(inputs.shape) == 4 else inputs[:, None, None, :]
         moving = {} if training else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
@@ -220,6 +221,18 @@ def freeze_batch_norm(model: keras.Model) -> keras.Model:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
+    return model
+
+
+def synchronise_batch_norm(model: keras.Model) -> keras.Model:
+    """Let every batch normalisation of `model` take the statistics of all replicas of a strategy.
+
+    Otherwise each replica normalises by those of its own share of a batch, and keeps moving statistics of its
+    own. Compile the model after this call.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
     return model
 
 

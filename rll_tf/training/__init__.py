@@ -2,6 +2,7 @@
 
 from rll_tf.evaluation import CONCAT
 from rll_tf.training.build import build
+from rll_tf.training.distribution import is_chief, make_strategy
 from rll_tf.training.embed import embed, evaluate, evaluate_embeddings
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.run import Run
@@ -18,6 +19,8 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_embeddings",
+    "is_chief",
+    "make_strategy",
     "step_schedule",
     "train",
 ]

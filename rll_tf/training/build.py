@@ -14,8 +14,10 @@ from rll_tf.models import (
     freeze_batch_norm,
     imagenet_weights,
     load_pretrained,
+    synchronise_batch_norm,
 )
 from rll_tf.models.proxies import similarity_of, without_proxies
+from rll_tf.training.distribution import default_precision
 from rll_tf.training.losses import PROXY_LOSSES, make_loss, make_metrics
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
 from rll_tf.training.settings import Settings
@@ -42,7 +44,8 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
     built_in = find_backbone(settings.backbone).loads_weights and (
         weights == IMAGENET or (weights is not None and weights.endswith(".h5"))
     )
-    with _policy(settings.precision):
+    precision = settings.precision or default_precision()
+    with _policy(precision):
         model = embedding_model(
             settings.backbone,
             settings.levels,
@@ -61,6 +64,8 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
     freeze = settings.freeze_batch_norm
     if freeze if freeze is not None else weights is not None:
         freeze_batch_norm(model)
+    if settings.sync_batch_norm:
+        synchronise_batch_norm(model)
     rates = dict.fromkeys(new_layers, settings.new_layers_rate)
     outputs = _loss_outputs(settings)
     if settings.loss in PROXY_LOSSES:
@@ -68,7 +73,7 @@ def build(settings: Settings, classes: int | None = None) -> keras.Model:
     parameters = settings.loss_parameters
     ranked_list = {**settings.ranked_list, "memory": settings.memory, "memory_start": settings.memory_start}
     model.compile(
-        _optimizer(settings, {layer: rate for layer, rate in rates.items() if rate != 1}),
+        _optimizer(settings, {layer: rate for layer, rate in rates.items() if rate != 1}, precision),
         {output: make_loss(settings.loss, parameters, ranked_list) for output in outputs},
         metrics={output: make_metrics(settings.loss, settings.ranked_list) for output in outputs},
         jit_compile=settings.jit,  # XLA makes a step of these convolutions slower on a CPU
@@ -128,10 +133,12 @@ def rate_schedule(settings: Settings) -> keras.optimizers.schedules.LearningRate
     return step_schedule(settings.learning_rate, settings.halve_every_steps, 0.5)
 
 
-def _optimizer(settings: Settings, multipliers: dict[str, float]) -> keras.optimizers.Optimizer:
+def _optimizer(
+    settings: Settings, multipliers: dict[str, float], precision: str
+) -> keras.optimizers.Optimizer:
     schedule = rate_schedule(settings)
     optimizer = CaffeSGD(schedule, settings.momentum, settings.weight_decay, multipliers)
-    if settings.precision != "mixed_float16":
+    if precision != "mixed_float16":
         return optimizer
     # Left to itself, `compile` scales the loss too, but a checkpoint then names the inner optimizer alone:
     # what is loaded from it has forgotten momentum, step and scale.

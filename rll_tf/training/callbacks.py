@@ -21,11 +21,34 @@ Metrics = dict[str, dict[str, float]]
 DIVERGED = "lower learning_rate"
 
 
-class StepLog(keras.callbacks.Callback):
-    """Writes each step's losses and shares of mined queries to `steps.jsonl`, and the loss into a bar.
+class Steps(keras.callbacks.Callback):
+    """Counts the steps, and ends training where the loss is no longer finite.
 
-    Keras reports the mean over the epoch so far; the metrics are reset before each step, so that a line shows
+    Keras reports the mean over the epoch so far; the metrics are reset before each step, so that they are of
     this batch alone.
+
+    Args:
+        first_step: how many steps are done.
+    """
+
+    def __init__(self, first_step: int) -> None:
+        super().__init__()
+        self.step = first_step
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Reset the metrics."""
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Count the step."""
+        self.step += 1
+        loss = float((logs or {})["loss"])
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} at step {self.step}: {DIVERGED}")
+
+
+class StepLog(Steps):
+    """Writes each step's losses and shares of mined queries to `steps.jsonl`, and the loss into a bar.
 
     Args:
         run: where to write.
@@ -34,24 +57,22 @@ class StepLog(keras.callbacks.Callback):
     """
 
     def __init__(self, run: Run, first_step: int, bar: Any) -> None:
-        super().__init__()
-        self.run, self.step, self.bar = run, first_step, bar
+        super().__init__(first_step)
+        self.run, self.bar = run, bar
         validated = max((row["step"] for row in run.epochs()), default=0)
         self.rows = [row for row in read_lines(run.steps_file) if row["step"] > validated]
         self.seconds: list[float] = []  # of each step, its pictures included
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reset the metrics."""
-        self.model.reset_metrics()
+        super().on_train_batch_begin(batch, logs)
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the step."""
-        self.step += 1
+        super().on_train_batch_end(batch, logs)
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.seconds.append(time.perf_counter() - self._start)
-        if not math.isfinite(values["loss"]):
-            raise ValueError(f"the loss is {values['loss']} at step {self.step}: {DIVERGED}")
         self.rows.append({"step": self.step, **values})
         append_line(self.run.steps_file, self.rows[-1])
         self.bar.set_description_str(f"loss {values['loss']:.4f}", refresh=False)
@@ -81,6 +102,7 @@ class Checkpoint(keras.callbacks.Callback):
         validate: gives the validation metrics by level; None where no classes are held out, then the last
             model counts as the best.
         interrupt: knows whether Ctrl-C was pressed.
+        agree: hands the decision whether training has ended to the other workers, see `Follower`.
     """
 
     def __init__(
@@ -90,10 +112,11 @@ class Checkpoint(keras.callbacks.Callback):
         log: StepLog,
         validate: Callable[[], Metrics] | None,
         interrupt: Interrupt,
+        agree: Callable[[bool], bool],
     ) -> None:
         super().__init__()
         self.run, self.settings, self.log, self.validate = run, settings, log, validate
-        self.interrupt, self.saved = interrupt, time.monotonic()
+        self.interrupt, self.agree, self.saved = interrupt, agree, time.monotonic()
 
     def begin(self, model: keras.Model) -> None:
         """Before `fit`: validate what was not, the start or a step interrupted before its validation."""
@@ -112,6 +135,8 @@ class Checkpoint(keras.callbacks.Callback):
         if pressed:
             raise self.interrupted()
         self._validate_if_due()
+        if self._is_due():
+            self.model.stop_training = self.agree(self.model.stop_training)
 
     def interrupted(self) -> KeyboardInterrupt:
         """An error that says where training stands."""
@@ -120,8 +145,7 @@ class Checkpoint(keras.callbacks.Callback):
         return KeyboardInterrupt(f"interrupted {where}")
 
     def _is_due(self) -> bool:
-        step, settings = self.log.step, self.settings
-        return step % settings.validate_every_steps == 0 or step == settings.steps
+        return _is_due(self.log.step, self.settings)
 
     def _validate_if_due(self) -> None:
         if not self._is_due():
@@ -132,8 +156,6 @@ class Checkpoint(keras.callbacks.Callback):
         row: dict[str, Any] = {"epoch": -(-step // self.settings.validate_every_steps), "step": step}
         if step:
             row.update(self.log.epoch_means())
-        else:
-            self.model.optimizer.build(self.model.trainable_variables)  # a file lacking its state isn't read
         if self.validate is not None:
             try:
                 with self.interrupt.at_once():
@@ -151,6 +173,35 @@ class Checkpoint(keras.callbacks.Callback):
         if "validation" in row:
             metrics = row["validation"][CONCAT]
             self.log.bar.set_postfix_str(f"MAP@R {metrics['map@r']:.4f}, Recall@1 {metrics['recall@1']:.4f}")
+
+
+class Follower(Steps):
+    """In a worker that isn't the chief: writes nothing, and waits for the chief to validate and decide.
+
+    Args:
+        first_step: how many steps are done.
+        settings: the run's.
+        interrupt: knows whether Ctrl-C was pressed.
+        agree: as the chief's `Checkpoint` has it.
+    """
+
+    def __init__(
+        self, first_step: int, settings: Settings, interrupt: Interrupt, agree: Callable[[bool], bool]
+    ) -> None:
+        super().__init__(first_step)
+        self.settings, self.interrupt, self.agree = settings, interrupt, agree
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Wait for the chief, if a validation is due."""
+        super().on_train_batch_end(batch, logs)
+        if self.interrupt.pressed:
+            raise KeyboardInterrupt(f"interrupted after step {self.step}")
+        if _is_due(self.step, self.settings):
+            self.model.stop_training = self.agree(False)
+
+
+def _is_due(step: int, settings: Settings) -> bool:
+    return step % settings.validate_every_steps == 0 or step == settings.steps
 
 
 def best_epoch(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -57,6 +57,7 @@ class Run:
         self.last_file = folder / "checkpoints" / "last.keras"
         self.previous_file = folder / "checkpoints" / "previous.keras"
         self.best_file = folder / "checkpoints" / "best.keras"
+        self._last_is_damaged = False
 
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any]) -> Run:
@@ -147,8 +148,7 @@ class Run:
                     raise
                 print(f"{error}; training goes on from {files[-1].name}, the checkpoint before")
                 continue
-            if file == self.previous_file:
-                os.replace(file, self.last_file)  # or the next one saved would replace it by the damaged one
+            self._last_is_damaged = file == self.previous_file
             return model, step
         return None
 
@@ -160,8 +160,9 @@ class Run:
                 archive.writestr(_STEP, str(step))
                 with archive.open(_MEMORY, "w") as stream:
                     np.savez(stream, **memory_state(model))  # type: ignore[arg-type]
-            if self.last_file.exists():
+            if self.last_file.exists() and not self._last_is_damaged:
                 os.replace(self.last_file, self.previous_file)
+            self._last_is_damaged = False
 
     def delete_state(self) -> None:
         """Delete what training would be continued from."""

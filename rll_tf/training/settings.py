@@ -17,6 +17,7 @@ from rll_tf.losses import LOSSES
 from rll_tf.training.losses import RATE_SHARES, loss_parameters, parameter_kinds
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+STRATEGIES = ("none", "mirrored", "multi_worker")
 # What networks take: pixels of 0 to 255 less a mean, divided by a scale.
 PIXELS: dict[str, dict[str, Any]] = {
     "unit": {"mean": (127.5, 127.5, 127.5), "scale": 127.5, "bgr": False},
@@ -36,6 +37,7 @@ _AT_LEAST = {
     "steps": 1,
     "validate_every_steps": 1,
     "patience": 1,
+    "replicas": 1,
     "halve_every_steps": 1,
     "classes_per_batch": 2,  # one class alone has no negatives
     "images_per_class": 2,  # one picture of a class has no positive
@@ -45,7 +47,7 @@ _NOT_NEGATIVE = (
     "checkpoint_minutes", "seed", "memory", "memory_start",
 )  # fmt: skip
 _AT_LEAST_0_BELOW_1 = ("momentum", "test_share", "validation_share")
-_ONE_OF = {"precision": PRECISIONS, "pixels": tuple(PIXELS)}
+_ONE_OF = {"precision": PRECISIONS, "strategy": STRATEGIES, "pixels": tuple(PIXELS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,11 @@ class Settings:
         layout: which of the backbone's variants, where it has several; none: its first
         weights: a file of pretrained weights, or imagenet; none: weights are drawn from the seed
         pixels: unit, caffe, pytorch, efficientnet_lite or byte; none: what weights or backbone need
-        precision: float32, mixed_float16 or mixed_bfloat16; embeddings and loss are float32 in each
+        strategy: on which devices: none (one), mirrored (several) or multi_worker (those of TF_CONFIG)
+        replicas: how many devices mirrored takes, parts of the CPU where there is no GPU; none: every GPU
+        sync_batch_norm: batch norm of the whole batch, not of each replica's share
+        deterministic: the same numbers in every run; none: where there is no GPU, as it makes GPUs slower
+        precision: float32, mixed_float16 or mixed_bfloat16, embeddings and loss float32; none: by device
         jit: compile training steps with XLA
         embedding_dim: numbers in each level's embedding; none: the backbone's default
         input_px: side of the square that the network sees, in pixels
@@ -103,7 +109,11 @@ class Settings:
     layout: str | None = None
     weights: str | None = None
     pixels: str | None = None
-    precision: str = "float32"
+    strategy: str = "none"
+    replicas: int | None = None
+    sync_batch_norm: bool = False
+    deterministic: bool | None = None
+    precision: str | None = None
     jit: bool = False
     embedding_dim: int | None = None
     input_px: int = 48

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
 import shutil
 import statistics
@@ -29,11 +30,21 @@ from rll_tf.evaluation import RetrievalMetrics
 from rll_tf.models import find_backbone, pretrained_origin
 from rll_tf.progress import progress
 from rll_tf.training.build import build, rate_schedule
-from rll_tf.training.callbacks import Checkpoint, Metrics, StepLog, best_epoch, is_finished
+from rll_tf.training.callbacks import Checkpoint, Follower, Metrics, StepLog, best_epoch, is_finished
 from rll_tf.training.commit import source_commit
+from rll_tf.training.distribution import (
+    agree,
+    default_precision,
+    has_workers,
+    is_chief,
+    make_strategy,
+    share_batches,
+    with_others,
+)
 from rll_tf.training.embed import embed, evaluate_embeddings
 from rll_tf.training.files import write_json
 from rll_tf.training.interrupt import Interrupt
+from rll_tf.training.multi_worker_fit import prepare_fit
 from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
 from rll_tf.training.tensorboard import TensorBoard
@@ -52,11 +63,15 @@ def train(
     cache: PictureCache | None = None,
     skip_corrupt: bool = False,
     tensorboard: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Run:
     """Train an embedding model with a loss of its own for each level and leave a run folder.
 
     The same settings and pictures give the same weights on one machine, whether training was interrupted or
-    not, if the process has called `tf.config.experimental.enable_op_determinism()`.
+    not, if the setting `deterministic` is on, which turns on deterministic ops for the whole process.
+
+    Of several workers each calls this, with a `folder` that all of them can read. The first one, the chief,
+    validates and writes.
 
     Args:
         settings: what to train and how.
@@ -69,11 +84,14 @@ def train(
         cache: keeps resized pictures on disk.
         skip_corrupt: for the record, that corrupt pictures were taken out of `catalogue`.
         tensorboard: write what TensorBoard shows to the run's folder `tensorboard/`.
+        strategy: what `make_strategy(settings)` returned, where TensorFlow has started since; None: it is
+            called here.
 
     Returns:
         The finished run.
 
     Raises:
+        ConnectionError: another worker is gone.
         ValueError: the pictures don't suffice, or differ from those that a resumed run began with.
         FileExistsError: `folder` holds something already.
         CorruptPictureError: a picture can't be read or decoded.
@@ -86,29 +104,56 @@ def train(
     if settings.weights is not None and settings.pixels is None and has_layouts:
         origin = pretrained_origin(settings.weights)
         settings = dataclasses.replace(settings, pixels=origin if origin in PIXELS else None)
-    settings = _adapt(settings, pictures, held_out, fixed)
-    if resume:
-        run = Run.open(folder)
-        check_same_pictures(run.config, catalogue)
-        model, first_step = _begin(settings, run, pictures.class_count)
-    else:
-        # Built first: settings that make no model leave no folder behind.
-        model, first_step = build(settings, pictures.class_count), 0
-        run = Run.create(folder, {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt})
-    board = TensorBoard(run, rate_schedule(settings)) if tensorboard else None
-    try:
-        if not is_finished(run.epochs(), settings):
-            _fit(model, settings, pictures, held_out, run, first_step, cache, board)
-    except CorruptPictureError:
-        if not run.last_file.exists() and not resume:
-            shutil.rmtree(run.folder)  # nothing was learned, and mended pictures are another run
-        raise
-    _finish(settings, held_out, run, cache, board)
+    strategy = make_strategy(settings) if strategy is None else strategy
+    settings = _fit_devices(settings)
+    settings = _adapt(settings, pictures, held_out, fixed, strategy.num_replicas_in_sync)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    writes = is_chief(strategy)
+    with with_others(strategy):
+        if resume:
+            run = Run.open(folder)
+            check_same_pictures(run.config, catalogue)
+        # Built before a new run's folder is: settings that make no model leave none behind.
+        with strategy.scope():
+            model, first_step = _begin(settings, run if resume else None, pictures.class_count)
+        if resume and writes:
+            run.rewind(first_step)
+        elif not resume:
+            config = {**_config(settings, catalogue, recipe), "skip_corrupt": skip_corrupt}
+            run = Run.create(folder, config) if writes else Run(folder)
+        board = TensorBoard(run, rate_schedule(settings)) if tensorboard and writes else None
+        try:
+            if not agree(strategy, writes and is_finished(run.epochs(), settings)):
+                _fit(model, settings, pictures, held_out, run, first_step, cache, strategy, board)
+        except CorruptPictureError:
+            if writes and not run.last_file.exists() and not resume:
+                shutil.rmtree(run.folder)  # nothing was learned, and mended pictures are another run
+            raise
+        if writes:
+            _finish(settings, held_out, run, cache, board)
+        agree(strategy, False)  # all wait for the chief
     return run
 
 
+def _fit_devices(settings: Settings) -> Settings:
+    """Settings as the device is best at, where they leave it open; what is unusual about that is printed."""
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if settings.precision is None:
+        settings = dataclasses.replace(settings, precision=default_precision())
+        if has_gpu:
+            print(f"precision {settings.precision}, as this GPU is made for; --precision sets another")
+    if settings.deterministic is None:
+        settings = dataclasses.replace(settings, deterministic=not has_gpu)
+    return settings
+
+
 def _adapt(
-    settings: Settings, pictures: Catalogue, held_out: Catalogue | None, fixed: Collection[str]
+    settings: Settings,
+    pictures: Catalogue,
+    held_out: Catalogue | None,
+    fixed: Collection[str],
+    replicas: int,
 ) -> Settings:
     """Settings that these pictures allow; what is changed or unusual about them is printed."""
     classes, counts = np.unique(pictures.labels, return_counts=True)
@@ -133,8 +178,14 @@ def _adapt(
                 f"classes_per_batch must be at most the number of training classes ({len(classes)}); "
                 f"got {given}"
             )
-        print(f"a batch holds {len(classes)} classes instead of the recipe's {given}: there are no more")
-        settings = dataclasses.replace(settings, classes_per_batch=len(classes))
+        fewer = len(classes) // replicas * replicas
+        print(f"a batch holds {fewer} classes instead of the recipe's {given}: there are no more")
+        settings = dataclasses.replace(settings, classes_per_batch=fewer)
+    if settings.classes_per_batch % replicas:
+        raise ValueError(
+            f"classes_per_batch must be a multiple of the number of devices ({replicas}), so that each has "
+            f"as many; got {settings.classes_per_batch}"
+        )
     return settings
 
 
@@ -180,12 +231,13 @@ def check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
         )
 
 
-def _begin(settings: Settings, run: Run, classes: int) -> tuple[keras.Model, int]:
+def _begin(settings: Settings, run: Run | None, classes: int) -> tuple[keras.Model, int]:
     """The model in the state of the run's last checkpoint, or a new one, and how many steps it has done."""
-    model, step = run.last_state() or (build(settings, classes), 0)
+    model, step = (run and run.last_state()) or (build(settings, classes), 0)
     if step:
         print(f"continuing after step {step}")
-    run.rewind(step)
+    else:
+        model.optimizer.build(model.trainable_variables)  # a checkpoint lacking its state isn't read
     return model, step
 
 
@@ -197,40 +249,64 @@ def _fit(
     run: Run,
     first_step: int,
     cache: PictureCache | None,
+    strategy: tf.distribute.Strategy,
     board: TensorBoard | None,
 ) -> None:
     # Numbered from 0, as the proxies are.
     numbered = dataclasses.replace(pictures, labels=np.unique(pictures.labels, return_inverse=True)[1])
-    batches = class_balanced_batches(
-        numbered.labels, settings.classes_per_batch, settings.images_per_class, settings.seed
-    )
-    dataset = training_batches(
-        numbered,
-        batches,
-        settings.preprocessing,
-        settings.augmentation,
-        tuple(model.output),
-        first_step=first_step,
-        cache=cache,
-    )
+
+    def batches_of(shard: tuple[int, int]) -> tf.data.Dataset:
+        return training_batches(
+            numbered,
+            class_balanced_batches(
+                numbered.labels, settings.classes_per_batch, settings.images_per_class, settings.seed, shard
+            ),
+            settings.preprocessing,
+            settings.augmentation,
+            tuple(model.output),
+            first_step=first_step,
+            cache=cache,
+        )
+
+    if settings.strategy == "none":
+        dataset = batches_of((0, 1))
+    else:
+        share = settings.classes_per_batch * settings.images_per_class // strategy.num_replicas_in_sync
+        dataset = share_batches(strategy, batches_of, share)
+    if has_workers(strategy):
+        pictures_spec = tf.TensorSpec([share, settings.input_px, settings.input_px, 3], tf.float32)
+        labels_spec = dict.fromkeys(model.output, tf.TensorSpec([share], tf.int64))
+        with strategy.scope():
+            prepare_fit(model, strategy, (pictures_spec, labels_spec))
+
+    def run_steps(callbacks: list[keras.callbacks.Callback]) -> None:
+        try:
+            # One epoch: a run is interrupted and continued after any step.
+            with with_others(strategy):
+                model.fit(
+                    dataset,
+                    steps_per_epoch=settings.steps - first_step,
+                    callbacks=callbacks,
+                    verbose=0,
+                    shuffle=False,
+                )
+        except tf.errors.OpError as error:
+            raise name_corrupt(pictures, error) from error
+
+    together = functools.partial(agree, strategy)
+    if not is_chief(strategy):
+        with Interrupt() as interrupt:
+            if not together(False):
+                run_steps([Follower(first_step, settings, interrupt, together)])
+        return
     validate = None if held_out is None else _validation(model, settings, held_out, cache)
     bar = progress(what="training", total=settings.steps, initial=first_step, layout=_LINE, delay_s=0)
     with bar, Interrupt() as interrupt:
         log = StepLog(run, first_step, bar)
-        checkpoint = Checkpoint(run, settings, log, validate, interrupt)
+        checkpoint = Checkpoint(run, settings, log, validate, interrupt, together)
         checkpoint.begin(model)
-        if not is_finished(run.epochs(), settings):
-            try:
-                # One epoch: a run is interrupted and continued after any step.
-                model.fit(
-                    dataset,
-                    steps_per_epoch=settings.steps - first_step,
-                    callbacks=[log, checkpoint, *filter(None, [board])],
-                    verbose=0,
-                    shuffle=False,
-                )
-            except tf.errors.OpError as error:
-                raise name_corrupt(pictures, error) from error
+        if not together(is_finished(run.epochs(), settings)):
+            run_steps([log, checkpoint, *filter(None, [board])])
         if interrupt.pressed:
             raise checkpoint.interrupted()
     if log.step < settings.steps:
