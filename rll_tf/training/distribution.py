@@ -1,10 +1,10 @@
-"""Several devices: the strategy that a run's settings name, shares of a batch, and what workers agree on."""
+"""Several devices: the strategy that a run's settings name, and what its workers agree on."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -74,27 +74,6 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether it is a strategy of several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-
-def share_batches(
-    strategy: tf.distribute.Strategy, batches_of: Callable[[tuple[int, int]], tf.data.Dataset], share: int
-) -> tf.distribute.DistributedDataset:
-    """Batches for `fit`, each replica given its share of each.
-
-    Args:
-        strategy: whose replicas.
-        batches_of: from (i, w) to the batches of shard i of w.
-        share: pictures in a batch of one replica.
-    """
-
-    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shard = batches_of((context.input_pipeline_id, context.num_input_pipelines))
-        # One after the other for the devices of this worker. That they have no end saves asking all workers
-        # before each step.
-        without_end = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        return shard.rebatch(share).apply(without_end).prefetch(tf.data.AUTOTUNE)
-
-    return strategy.distribute_datasets_from_function(batches)
 
 
 def agree(strategy: tf.distribute.Strategy, flag: bool) -> bool:

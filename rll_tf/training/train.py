@@ -38,7 +38,6 @@ from rll_tf.training.distribution import (
     has_workers,
     is_chief,
     make_strategy,
-    share_batches,
     with_others,
 )
 from rll_tf.training.embed import embed, evaluate_embeddings
@@ -268,16 +267,14 @@ def _fit(
             cache=cache,
         )
 
-    if settings.strategy == "none":
-        dataset = batches_of((0, 1))
-    else:
-        share = settings.classes_per_batch * settings.images_per_class // strategy.num_replicas_in_sync
-        dataset = share_batches(strategy, batches_of, share)
     if has_workers(strategy):
+        share = settings.classes_per_batch * settings.images_per_class // strategy.num_replicas_in_sync
         pictures_spec = tf.TensorSpec([share, settings.input_px, settings.input_px, 3], tf.float32)
         labels_spec = dict.fromkeys(model.output, tf.TensorSpec([share], tf.int64))
         with strategy.scope():
-            prepare_fit(model, strategy, (pictures_spec, labels_spec))
+            dataset = prepare_fit(model, strategy, (pictures_spec, labels_spec), batches_of)
+    else:
+        dataset = batches_of((0, 1))  # Keras gives each replica its share
 
     def run_steps(callbacks: list[keras.callbacks.Callback]) -> None:
         try:
