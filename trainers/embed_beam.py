@@ -39,9 +39,9 @@ from trainers.suggestions import suggesting
 
 
 @contextlib.contextmanager
-def errors_only() -> Iterator[None]:
-    """Hold back what Beam logs below an error, some of it while it is imported."""
-    logging.disable(logging.WARNING)
+def not_logging() -> Iterator[None]:
+    """Hold back what Beam logs, some of it while it is imported; its errors are raised, too."""
+    logging.disable(logging.NOTSET if os.environ.get("RLL_DEBUG") else logging.ERROR)
     try:
         yield
     finally:
@@ -49,7 +49,7 @@ def errors_only() -> Iterator[None]:
 
 
 try:
-    with errors_only():
+    with not_logging():
         import apache_beam as beam
         from apache_beam.io import fileio
         from apache_beam.io.filesystem import CompressionTypes
@@ -101,12 +101,11 @@ def embed_beam(
         dim = embedder.width(level)
     if any(match.metadata_list for match in FileSystems.match([FileSystems.join(to, "embeddings-*")])):
         raise ValueError(f"--to must name a folder without embeddings; {to} holds some")
-    pictures = _listed(data, split)
     options = PipelineOptions([LOCAL, *shlex.split(engine_args)])
 
     def pipeline() -> beam.Pipeline:
         made = beam.Pipeline(options=options)
-        shuffled = made | "List" >> pictures | beam.Reshuffle()
+        shuffled = made | "List" >> _listed(data, split) | beam.Reshuffle()
         read = shuffled | beam.ParDo(Read()).with_outputs(UNREADABLE, main="pictures")
         # The version that is the newest now, whatever is exported while workers start.
         embedded = read.pictures | RunInference(Handler(embedder.folder, level))
@@ -123,7 +122,7 @@ def embed_beam(
         _ = lines | beam.io.WriteToText(FileSystems.join(to, UNREADABLE), file_name_suffix=".jsonl")
         return made
 
-    with waiting("embedding"), errors_only():
+    with waiting("embedding"), not_logging():
         result = _run(pipeline)
     counts = {
         entry.key.metric.name: entry.committed
@@ -287,9 +286,10 @@ def listed(line: str, columns: Sequence[str], root: str) -> Iterator[tuple[bytes
 def _run(pipeline: Callable[[], beam.Pipeline]) -> Any:
     """Run the pipeline to its end; once more where a local worker process died."""
     for is_last in (False, True):
+        built = pipeline()
         with _local_deaths_noticed() as dead:
             try:
-                result = pipeline().run()
+                result = built.run()
                 result.wait_until_finish()
                 return result
             except Exception as error:  # each runner raises its own
