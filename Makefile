@@ -57,7 +57,7 @@ lint: venv
 
 # Without TensorFlow's start-up notices, which are no warnings of Sphinx's.
 docs: $(VENV)/.docs
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/docs
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --builder html docs build/docs
 	@echo "build/docs/index.html"
 
 # What the pages show of training; a few minutes.
