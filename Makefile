@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 LOWER_BOUNDS := tests/losses/test_contract.py tests/losses/test_ranked_list.py tests/models/test_embedding.py \
   tests/data/test_pipeline.py tests/data/test_decode.py tests/evaluation/test_metrics.py tests/training/test_train.py \
-  tests/serving/test_export.py tests/test_package.py
+  tests/test_package.py
 
 .PHONY: demo demo-photos test test-all lint docs figures dist lower-bounds venv bench addons pins clean
 .DEFAULT_GOAL := help
