@@ -1,12 +1,12 @@
-"""An index against exact search: `python -m benchmarks.index [--rows N] [--latent D] [--kinds K …]`.
+"""An index against exact search: `python -m benchmarks.index [--rows N] [--noise X] [--kinds K …]`.
 
     recall@10  the share of the ten exactly nearest that the index finds, on 1,000 queries that are no rows
     queries/s  one at a time, as a server gets them, and 1,000 at a time, with all cores
     exact      of the rows as they are, by the kind Flat, which is FAISS's exact scan
 
-Rows are simulated: classes of 20 in a space of --latent dimensions (32), mapped at random to 512 numbers of
-unit norm, with a little noise. Trained embeddings lie on few dimensions, too; --latent 512 is the hardest
-case, where all are about equally far. Kinds are FAISS's names; "auto" is what `rll index` chooses.
+Rows are simulated: classes of 20, normally distributed in a space of 32 dimensions with --noise times the
+spread of their centres, mapped at random to 512 numbers of unit norm, with a little noise of each. Trained
+embeddings lie on few dimensions, too. Kinds are FAISS's names; "auto" is what `rll index` chooses.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import numpy as np
 
 from serving.index import INDEX_FILE, Index, build_index, import_faiss
 
-DIM, PER_CLASS, TOP, QUERIES = 512, 20, 10, 1000
+DIM, LATENT, PER_CLASS, TOP, QUERIES = 512, 32, 20, 10, 1000
 
 
-def simulate(rows: int, latent: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def simulate(rows: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """Rows [rows, DIM] and queries [QUERIES, DIM] of the same classes, float32 of unit norm."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=[-(-rows // PER_CLASS), latent]).astype(np.float32)
-    projection = rng.normal(size=[latent, DIM]).astype(np.float32)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=[-(-rows // PER_CLASS), LATENT]).astype(np.float32)
+    projection = rng.normal(size=[LATENT, DIM]).astype(np.float32)
 
     def draw(classes: np.ndarray) -> np.ndarray:
-        points = centres[classes] + 0.5 * rng.normal(size=[len(classes), latent]).astype(np.float32)
+        points = centres[classes] + noise * rng.normal(size=[len(classes), LATENT]).astype(np.float32)
         vectors = points @ projection
-        vectors += 0.05 * np.sqrt(latent) * rng.normal(size=vectors.shape).astype(np.float32)
+        vectors += 0.05 * np.sqrt(LATENT) * rng.normal(size=vectors.shape).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     return draw(np.arange(rows) // PER_CLASS), draw(rng.integers(0, len(centres), QUERIES))
@@ -67,11 +67,11 @@ def main() -> None:
     """Print a line a kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--latent", type=int, default=32)
+    parser.add_argument("--noise", type=float, default=1.0)
     parser.add_argument("--kinds", nargs="+", default=["Flat", "HNSW32", "IVF2048,Flat", "IVF2048,SQ8"])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows, queries = simulate(arguments.rows, arguments.latent)
+    rows, queries = simulate(arguments.rows, arguments.noise)
     exact = import_faiss().knn(queries, rows, TOP)[1]
     results = []
     with tempfile.TemporaryDirectory() as scratch:

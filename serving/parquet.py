@@ -69,10 +69,11 @@ def read_batches(folder: Path) -> Iterator[dict[str, np.ndarray]]:
                     arrays = _arrays(file, batch)
                     found = {name: arrays.pop(name) for name in OF_THE_MODEL}
                     for name, values in found.items():
-                        if len(each := np.unique(values)) > 1 or each[0] != model.setdefault(name, each[0]):
-                            others = ", ".join(map(str, {*each.tolist(), model[name]}))
+                        each = {*values.tolist(), model.setdefault(name, values[0])}
+                        if len(each) > 1:
                             raise ValueError(
-                                f"{folder} must hold the embeddings of one model; {name} is {others}"
+                                f"{folder} must hold the embeddings of one model; "
+                                f"{name} is {', '.join(sorted(map(str, each)))}"
                             )
                     yield {**arrays, **{name: np.array(value) for name, value in model.items()}}
         except (pa.ArrowException, KeyError) as error:

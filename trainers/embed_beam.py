@@ -61,7 +61,7 @@ try:
         from apache_beam.runners.portability.fn_api_runner.worker_handlers import ControlConnection
 except ImportError as error:
     raise ImportError(
-        "--engine beam needs the package apache-beam: pip install 'rll_tf[beam]' ({error})"
+        f"--engine beam needs the package apache-beam: pip install 'rll_tf[beam]' ({error})"
     ) from error
 
 # Runs here, without the binary that `DirectRunner` downloads before it falls back to this.
@@ -328,7 +328,7 @@ def _local_deaths_noticed() -> Iterator[set[ControlConnection]]:
         return future
 
     def silent(error: threading.ExceptHookArgs) -> None:
-        if error.thread is None or error.thread.name != "run_worker":
+        if error.thread is None or error.thread.name not in ("run_worker", "read_grpc_client_inputs"):
             hook(error)
 
     with mock.patch.multiple(ControlConnection, _read=reading, push=pushing):
