@@ -179,7 +179,7 @@ class RllTrain:
 
     def _test_pictures(self) -> tuple[Catalogue, Any]:
         from rll_tf.data import skip_corrupt
-        from trainers.evaluate import query_and_gallery
+        from trainers.data import query_and_gallery
 
         if self.tested is None:
             whole = self.catalogue if self.other is None else self.other

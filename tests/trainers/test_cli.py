@@ -129,6 +129,9 @@ def test_several_runs_stand_side_by_side(run_folder, tmp_path, capfd):
     (other / "config.json").write_text(json.dumps({**config, "data": "glyphs"}))
     error = error_of(capfd, "evaluate", run_folder, other)
     assert "runs must be evaluated on the same pictures: name them with --data and --split" in error
+    (other / "config.json").write_text(json.dumps({**config, "settings": {**config["settings"], "seed": 1}}))
+    error = error_of(capfd, "evaluate", run_folder, other)
+    assert f"{run_folder} and {other} held out different classes of folder:" in error
 
 
 def test_evaluate_says_which_split_the_numbers_come_from(run_folder, pictures, tmp_path):
