@@ -57,7 +57,7 @@ class Catalogue:
         Args:
             pictures: [n, height, width] or [n, height, width, 1 or 3] uint8, of 0 to 255.
             labels: [n] integers or strings.
-            splits: [n] strings, such as `"train"` and `"test"`; None: no splits.
+            splits: [n] strings, such as `"train"` and `"test"`, `""` for a picture in none; None: no splits.
 
         Raises:
             ValueError: the arrays don't have this form, or two splits share a class.
@@ -71,7 +71,7 @@ class Catalogue:
                 f"got shape {pixels.shape}, dtype {pixels.dtype}"
             )
         names = tuple(f"array/{index}" for index in range(len(pixels)))
-        return cls(f"{len(pixels)} arrays", names, *_numbered(labels), _split(labels, splits), pixels)
+        return cls(f"{len(pixels)} arrays", names, *numbered(labels), _split(labels, splits), pixels)
 
     @classmethod
     def from_files(
@@ -85,13 +85,13 @@ class Catalogue:
         Args:
             paths: n files.
             labels: [n] integers or strings.
-            splits: [n] strings, such as `"train"` and `"test"`; None: no splits.
+            splits: [n] strings, such as `"train"` and `"test"`, `""` for a picture in none; None: no splits.
 
         Raises:
             ValueError: there are not as many of each, or two splits share a class.
         """
         files = tuple(os.fspath(path) for path in paths)
-        return cls(f"{len(files)} files", files, *_numbered(labels), _split(labels, splits))
+        return cls(f"{len(files)} files", files, *numbered(labels), _split(labels, splits))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -230,7 +230,7 @@ class Catalogue:
         return buffer.getvalue()
 
 
-def _numbered(labels: npt.ArrayLike) -> tuple[np.ndarray, tuple[str, ...]]:
+def numbered(labels: npt.ArrayLike) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as indices, and the names of the classes."""
     names, numbers = np.unique(np.asarray(labels), return_inverse=True)
     return numbers.reshape(-1).astype(np.int64), tuple(map(str, names))
@@ -243,7 +243,7 @@ def _split(labels: npt.ArrayLike, splits: npt.ArrayLike | None) -> dict[str, np.
     labels, splits = np.asarray(labels), np.asarray(splits, str)
     if labels.shape != splits.shape:
         raise ValueError(f"every picture needs one split: got {len(labels)} labels, {len(splits)} splits")
-    found = {str(name): np.flatnonzero(splits == name) for name in dict.fromkeys(splits.tolist())}
+    found = {str(name): np.flatnonzero(splits == name) for name in dict.fromkeys(splits.tolist()) if name}
     for first, second in itertools.combinations(found, 2):
         shared = np.intersect1d(labels[found[first]], labels[found[second]])
         if len(shared) and {first, second} != {"query", "gallery"}:

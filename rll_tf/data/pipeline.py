@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from rll_tf.data.cache import PictureCache
-from rll_tf.data.catalogue import Catalogue
+from rll_tf.data.catalogue import Catalogue, numbered
 from rll_tf.data.decode import decode
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.integrity import name_corrupt
@@ -54,9 +54,7 @@ def class_balanced_dataset(
         ValueError: there are not as many pictures as labels, or the sampler's bounds are not kept.
     """
     labels = np.asarray(labels)
-    batches = ClassBalancedBatches(
-        np.unique(labels, return_inverse=True)[1].reshape(-1), classes_per_batch, images_per_class, seed
-    )
+    batches = ClassBalancedBatches(numbered(labels)[0], classes_per_batch, images_per_class, seed)
     if isinstance(pictures, tf.data.Dataset):
         elements = progress(pictures.as_numpy_iterator(), "reading pictures", total=len(labels))
         pictures = np.stack([_first(element) for element in elements])
@@ -69,7 +67,6 @@ def class_balanced_dataset(
     targets = tf.constant(labels)
     return (
         _indices(batches, first_step)
-        .unbatch()
         .map(lambda _, index: (pictures(index), targets[index]), num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batches.batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
@@ -81,19 +78,19 @@ def _first(element: Any) -> Any:
 
 
 def _indices(batches: ClassBalancedBatches, first_step: int) -> tf.data.Dataset:
-    """Batches of picture indices, numbered through all batches of all workers: ([N], [N]) int64.
+    """A picture's position, counted through all batches of all workers, and its index: two int64 scalars.
 
     Not `from_generator`, which makes the process return every freed tensor to the system: a training step
     takes half as long again.
     """
 
-    def numbered(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         indices = tf.numpy_function(batches.__getitem__, [step], tf.int64)
         first = step * batches.global_batch_size + batches.first
         size = batches.batch_size
         return first + tf.range(size, dtype=tf.int64), tf.ensure_shape(indices, [size])
 
-    return tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(numbered)
+    return tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(batch).unbatch()
 
 
 def training_batches(
@@ -163,7 +160,6 @@ def training_batches(
 
     return (
         _indices(batches, first_step)
-        .unbatch()
         .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batches.batch_size, drop_remainder=True)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE)

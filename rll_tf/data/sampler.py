@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -110,13 +111,7 @@ class ClassBalancedBatches:
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
         """All batches from step 0, without end."""
-        return self.starting_at(0)
-
-    def starting_at(self, step: int) -> Iterator[npt.NDArray[np.int64]]:
-        """All batches from `step` on, without end."""
-        while True:
-            yield self[step]
-            step += 1
+        return map(self.__getitem__, itertools.count())
 
     def _class_order(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._shuffled[0] != epoch:

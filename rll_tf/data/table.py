@@ -16,7 +16,8 @@ def table(path: str | os.PathLike[str]) -> Catalogue:
     """Catalogue the pictures that a CSV file lists, in its order.
 
     Its first line names the columns: `path`, relative to the file's folder or absolute, `label`, and where
-    pictures have them `split` (`train`, `validation`, `test`, `query`, `gallery`). Others are passed over.
+    pictures have them `split` (`train`, `validation`, `test`, `query`, `gallery`), empty for a picture in
+    none. Other columns are ignored.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,7 +30,7 @@ def table(path: str | os.PathLike[str]) -> Catalogue:
         rows = list(csv.DictReader(stream))
     if not rows or any(not row.get(column) for row in rows for column in COLUMNS):
         raise ValueError(f"{file} must have a first line with path,label and both in every line after it")
-    splits = [row["split"] for row in rows] if "split" in rows[0] else None
+    splits = [row["split"] or "" for row in rows] if "split" in rows[0] else None
     files = [file.parent / row["path"] for row in rows]
     catalogue = Catalogue.from_files(files, [row["label"] for row in rows], splits)
     return dataclasses.replace(catalogue, spec=f"csv:{path}")

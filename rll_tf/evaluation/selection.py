@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rll_tf.evaluation.checks import check_labels
+from rll_tf.evaluation.checks import check_embeddings, check_labels
 from rll_tf.evaluation.neighbours import Search
 
 
@@ -159,8 +159,8 @@ def sample_distances(
     Returns:
         Two [pairs] float64 arrays; one is empty where there is no such pair.
     """
-    search = Search(embeddings)
-    _, codes = check_labels(labels, len(search.queries))
+    rows = check_embeddings(embeddings)
+    _, codes = check_labels(labels, len(rows))
     rng = np.random.default_rng(seed)
     n = len(codes)
     order = np.argsort(codes, kind="stable")  # class by class; in it a class is one stretch
@@ -181,7 +181,7 @@ def sample_distances(
             continue
         one = rng.choice(n, pairs, p=partners / partners.sum())
         other = partner(one, rng.integers(0, partners[one]))
-        difference = search.queries[order[one]].astype(np.float64) - search.queries[order[other]]
+        difference = rows[order[one]].astype(np.float64) - rows[order[other]]
         samples.append(np.linalg.norm(difference, axis=1))
     return samples[0], samples[1]
 

@@ -97,6 +97,19 @@ def test_a_table_is_a_data_set(table):
     assert files.labels.tolist() == catalogue.labels.tolist()
 
 
+def test_a_picture_may_be_in_no_split(table):
+    """Its cell is empty, or its line ends before it; it is in the catalogue, and in no split."""
+    lines = table.read_text("utf-8").splitlines()
+    lines[1:3] = ['0.png,"kind, 7",,me', '1.png,"kind, 3"']
+    table.write_text("\n".join(lines), "utf-8")
+    catalogue = open_dataset(f"csv:{table}")
+    assert {name: indices.tolist() for name, indices in catalogue.splits.items()} == {
+        "train": [2, 3, 6, 7],
+        "test": [4, 5],
+    }
+    assert len(catalogue) == 8
+
+
 def test_a_table_without_its_columns_is_refused(table):
     """The message says which there must be."""
     table.write_text(table.read_text("utf-8").replace("label", "species"), "utf-8")

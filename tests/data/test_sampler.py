@@ -60,10 +60,10 @@ def test_a_class_shows_all_its_pictures_before_any_repeats(case):
 
 @given(samplers(), st.integers(0, 40))
 def test_a_restart_at_any_step_gives_the_uninterrupted_order(case, step):
-    """Batches from step s on are the same whether or not the steps before were taken."""
+    """A batch is the same whether or not the steps before were taken."""
     _, batches = case
+    restarted = [batches[step + i] for i in range(3)]
     through = list(itertools.islice(batches, step + 3))[step:]
-    restarted = list(itertools.islice(batches.starting_at(step), 3))
     np.testing.assert_array_equal(through, restarted)
 
 
