@@ -20,6 +20,7 @@ help:
 	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
 	@echo "make lint      ruff, mypy, and which room imports which (.importlinter)"
 	@echo "make docs      the documentation as a site (build/docs/index.html); Python 3.11 or later"
+	@echo "make figures   redraw the pages' figures of the loss and of training; takes a few minutes"
 	@echo "make dist      sdist and wheel (dist/), built and checked"
 	@echo "make bench     the benchmarks (make addons first, to measure beside TensorFlow Addons)"
 	@echo "make lower-bounds  some of the tests, with the oldest versions that setup.cfg allows; needs uv"
@@ -88,6 +89,7 @@ bench: $(VENV)/.extras
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.index
 	$(BIN)/python -m benchmarks.artefact
 	$(BIN)/python -m benchmarks.serving
 

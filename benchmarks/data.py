@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -38,7 +37,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from benchmarks.memory import peak_bytes
+from benchmarks.memory import in_fresh_process, peak_bytes
 from rll_tf.data import (
     Augmentation,
     Catalogue,
@@ -155,7 +154,7 @@ def measure(catalogue: Catalogue, folder: Path) -> dict[str, list[float]]:
     return rates
 
 
-def measure_sampler(answer: Any) -> None:
+def measure_sampler() -> dict[str, float]:
     """The sampler at its largest, in a process of its own."""
     labels = np.random.default_rng(0).integers(0, SAMPLER_CLASSES, SAMPLER_PICTURES)
     before = peak_bytes()
@@ -168,15 +167,12 @@ def measure_sampler(answer: Any) -> None:
         began = time.perf_counter()
         sampler[step]
         times_ms.append(1000 * (time.perf_counter() - began))
-    added = peak_bytes() - before
-    answer.put(
-        {
-            "start_s": start_s,
-            "batch_median_ms": statistics.median(times_ms),
-            "epochs_first_batch_ms": times_ms[-1],
-            "added_bytes": added,
-        }
-    )
+    return {
+        "start_s": start_s,
+        "batch_median_ms": statistics.median(times_ms),
+        "epochs_first_batch_ms": times_ms[-1],
+        "added_bytes": peak_bytes() - before,
+    }
 
 
 def main() -> None:
@@ -191,12 +187,6 @@ def main() -> None:
         catalogue = write_pictures(folder / "pictures", arguments.pictures)
         kilobytes = statistics.mean(os.stat(path).st_size for path in catalogue.paths) / 1000
         rates = measure(catalogue, folder)
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=measure_sampler, args=(answer,))
-    process.start()
-    sampler = answer.get(timeout=300)
-    process.join()
     result = {
         "cores": CORES,
         "load": os.getloadavg()[0],
@@ -208,7 +198,7 @@ def main() -> None:
         "to_floor": _ratios(rates, "floor"),
         "to_peer": _ratios(rates, "peer") if "peer" in rates else None,
         "turns": rates,
-        "sampler": sampler,
+        "sampler": in_fresh_process(measure_sampler),
     }
     _show(result)
     if arguments.out is not None:

@@ -27,7 +27,6 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -41,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from benchmarks.memory import peak_bytes
+from benchmarks.memory import in_fresh_process, peak_bytes
 
 RECALL_AT = (1, 10, 100, 1000)
 TOP = 12
@@ -142,7 +141,7 @@ METHODS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Metrics], tuple[str,
 BARE = ("products, NumPy", "products, TensorFlow")
 
 
-def run_method(name: str, folder: str, answer: Any) -> None:
+def run_method(name: str, folder: str) -> dict[str, Any]:
     """One turn, in a process of its own."""
     method, packages = METHODS[name]
     for package in packages:
@@ -152,11 +151,11 @@ def run_method(name: str, folder: str, answer: Any) -> None:
     began = time.perf_counter()
     metrics = dict(method(embeddings, labels))
     seconds = time.perf_counter() - began
-    answer.put({"seconds": seconds, "peak_mb": peak_bytes() / 1e6, "metrics": metrics})
+    return {"seconds": seconds, "peak_mb": peak_bytes() / 1e6, "metrics": metrics}
 
 
-def run_kmeans(library: str, folder: str, clusters: int, answer: Any) -> None:
-    """Seconds of one and of two rounds, and what they say of the whole, in a process of its own."""
+def run_kmeans(library: str, folder: str, clusters: int) -> dict[str, Any]:
+    """Seconds of one and of two rounds, and the whole estimated from them, in a process of its own."""
     from rll_tf.evaluation import clustering
 
     embeddings = np.load(Path(folder, "embeddings.npy"))
@@ -171,25 +170,13 @@ def run_kmeans(library: str, folder: str, clusters: int, answer: Any) -> None:
             clustering.cluster(embeddings, clusters)
             seconds.append(time.perf_counter() - began)
     a_round = seconds[1] - seconds[0]
-    answer.put(
-        {
-            "one_round_s": seconds[0],
-            "two_rounds_s": seconds[1],
-            "estimated_whole_s": seconds[0] + (clustering.ITERATIONS - 1) * a_round,
-            "rounds": clustering.ITERATIONS,
-            "peak_mb": peak_bytes() / 1e6,
-        }
-    )
-
-
-def apart(target: Callable[..., None], *arguments: Any) -> dict[str, Any] | None:
-    """What a fresh process answers; None where it ended without, such as for want of memory."""
-    context = multiprocessing.get_context("spawn")
-    answer = context.SimpleQueue()
-    process = context.Process(target=target, args=(*arguments, answer))
-    process.start()
-    process.join()
-    return None if answer.empty() else answer.get()
+    return {
+        "one_round_s": seconds[0],
+        "two_rounds_s": seconds[1],
+        "estimated_whole_s": seconds[0] + (clustering.ITERATIONS - 1) * a_round,
+        "rounds": clustering.ITERATIONS,
+        "peak_mb": peak_bytes() / 1e6,
+    }
 
 
 def measure(count: int, width: int, clusters: int, turns: int, kmeans: bool) -> dict[str, Any]:
@@ -207,9 +194,11 @@ def measure(count: int, width: int, clusters: int, turns: int, kmeans: bool) -> 
         write_embeddings(Path(folder), count, width)
         for _ in range(turns):
             for name in names:
-                found[name].append(apart(run_method, name, folder))
+                found[name].append(in_fresh_process(run_method, name, folder))
         clusterings = {
-            library: apart(run_kmeans, library, folder, clusters) for library in libraries if kmeans
+            library: in_fresh_process(run_kmeans, library, folder, clusters)
+            for library in libraries
+            if kmeans
         }
     floors = [min(found[name][turn]["seconds"] for name in BARE) for turn in range(turns)]  # type: ignore[index]
     rows = {}

@@ -47,6 +47,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from benchmarks.memory import status_bytes
 from rll_tf.data import Preprocessing
 from rll_tf.models import embedding_model
 from serving.artefact import Artefact
@@ -313,13 +314,6 @@ def largest_pictures() -> list[bytes]:
     return files
 
 
-def memory_mb(process: int, field: str) -> int:
-    """A process's resident memory: `VmRSS` now, `VmHWM` at its peak."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith(f"{field}:")]
-    return int(line.split()[1]) // 1024
-
-
 def measure_memory(backbone: str, seconds: float) -> None:
     """Print the server's memory before, its peak, and the bound."""
     callers = max(CALLERS)
@@ -327,14 +321,15 @@ def measure_memory(backbone: str, seconds: float) -> None:
         artefact = make_artefact(backbone, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         what, addresses, process = stack.enter_context(rll_serve(artefact))
         client = stack.enter_context(EmbeddingClient(addresses["rest"], concurrency=callers))
-        before, pictures = memory_mb(process, "VmRSS"), largest_pictures()
+        before, pictures = status_bytes("VmRSS", process), largest_pictures()
         print(f"measured: {what}", flush=True)
         # Every request has several pictures.
         batches = [[pictures[number % 3]] * (4 if number % 3 == 2 else 2) for number in range(callers)]
         taken, _ = drive(lambda number: client.embed(batches[number % callers]), callers, seconds)
-        peak = memory_mb(process, "VmHWM")
-    decoding = BYTES_A_PIXEL * (Limits().max_pixels + callers * LARGE_PIXELS) // 2**20
-    bodies = 5 * callers * max(len(file) for batch in batches for file in [b"".join(batch)]) * 4 // 3 // 2**20
+        peak = status_bytes("VmHWM", process)
+    decoding = BYTES_A_PIXEL * (Limits().max_pixels + callers * LARGE_PIXELS)
+    bodies = 5 * callers * max(sum(map(len, batch)) for batch in batches) * 4 // 3
+    before, peak, decoding, bodies = (each // 2**20 for each in (before, peak, decoding, bodies))
     print(f"{len(taken)} requests of {callers} callers; before {before} MB, peak {peak} MB")
     print(
         f"bound: {before} + {decoding} for decoding + {bodies} for bodies = {before + decoding + bodies} MB"
