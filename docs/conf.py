@@ -25,13 +25,10 @@ html_math_renderer = "mathml"  # browsers know it; MathJax would come from anoth
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 
 default_role = "py:obj"  # `name` in a docstring is a link where the name is documented
-autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "call, get_config, update_state"}
-napoleon_google_docstring = True
 napoleon_use_ivar = True  # else an attribute that is documented twice is a warning
 
 
