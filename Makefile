@@ -18,7 +18,7 @@ help:
 	@echo "make demo-photos PHOTOS=FOLDER  the same on your photographs, from ImageNet's weights"
 	@echo "make test      the test suite"
 	@echo "make test-all  and the tests that take longer or need PyTorch, KerasCV, tensorflow-datasets"
-	@echo "make lint      ruff, mypy, and which room imports which (.importlinter)"
+	@echo "make lint      ruff, mypy, and which package imports which (.importlinter)"
 	@echo "make docs      the documentation as a site (build/docs/index.html); Python 3.11 or later"
 	@echo "make figures   redraw the pages' figures of the loss and of training; takes a few minutes"
 	@echo "make dist      sdist and wheel (dist/), built and checked"

@@ -176,7 +176,7 @@ def measure_sampler() -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print a table, and write JSON where asked."""
+    """Measure, print a table, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--pictures", type=int, default=800)
     parser.add_argument("--out", type=Path)

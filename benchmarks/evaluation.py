@@ -214,7 +214,7 @@ def measure(count: int, width: int, clusters: int, turns: int, kmeans: bool) -> 
 
 
 def main() -> None:
-    """Measure, print tables, and write JSON where asked."""
+    """Measure, print tables, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 60_502])
     parser.add_argument("--width", type=int, default=1536)

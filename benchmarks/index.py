@@ -64,7 +64,7 @@ def measure(folder: Path, queries: np.ndarray, exact: np.ndarray) -> dict[str, A
 
 
 def main() -> None:
-    """Print a line a kind."""
+    """Print a line per kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--noise", type=float, default=1.0)

@@ -207,7 +207,7 @@ def agreement(count: int) -> float | None:
 
 
 def plot(results: list[dict], file: Path) -> None:
-    """Time over the floor's time against N, one line a method."""
+    """Time over the floor's time against N, one line per method."""
     import matplotlib
 
     matplotlib.use("Agg")

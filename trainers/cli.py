@@ -40,8 +40,8 @@ def rll() -> None:
     """Ranked List Loss: train, evaluate, export and serve an embedding of pictures.
 
     SPEC names a data set: glyphs, digits, folder:PATH, csv:FILE, cub200[:PATH], cars196[:PATH],
-    sop[:PATH], inshop[:PATH] or tfds:NAME; see rll datasets. Set RLL_DEBUG=1 to see where an error arose and
-    TensorFlow's own messages.
+    sop[:PATH], inshop[:PATH] or tfds:NAME; see rll datasets. Set RLL_DEBUG=1 to see an error's traceback
+    and TensorFlow's own messages.
     """
 
 
@@ -54,7 +54,7 @@ def rll() -> None:
 @click.option(
     "--precision",
     help="float32, mixed_float16 or mixed_bfloat16: the setting of that name [float32 on a CPU; on a GPU "
-    "what it is made for].",
+    "what it supports best].",
 )
 @click.option("--jit", is_flag=True, help="Compile steps with XLA: the setting of that name.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
@@ -65,7 +65,7 @@ def rll() -> None:
 @click.option("--tensorboard", is_flag=True, help="Write what TensorBoard shows to DIR/tensorboard.")
 @SKIP_CORRUPT
 def train(recipe: str, **options: Any) -> None:
-    """Train RECIPE and leave a run folder.
+    """Train RECIPE and write a run folder.
 
     rll recipes lists the recipes, rll settings RECIPE what --set can change.
 
@@ -96,9 +96,9 @@ def train(recipe: str, **options: Any) -> None:
 def evaluate(runs: tuple[Path, ...], **options: Any) -> None:
     """Evaluate a RUN's best checkpoint: Recall@K, MAP@R, R-precision, NMI and pairwise F1 by level.
 
-    The metrics of several runs on the same pictures stand side by side; the page's lists are the first's.
+    Several runs on the same pictures are shown side by side; the page's ranked lists are the first run's.
 
-    Or a GALLERY, FILE.npz or a folder of Parquet files from embed, by its labels.
+    Or evaluate a GALLERY, FILE.npz or a folder of Parquet files from embed, by its labels.
     """
     from trainers.evaluate import evaluate
 
@@ -112,7 +112,7 @@ def evaluate(runs: tuple[Path, ...], **options: Any) -> None:
 @click.option(
     "--losses", metavar="NAME,…", help="NAME or NAME:LEVELS each [every loss; ranked_list on all levels too]."
 )
-@click.option("--levels", metavar="LEVELS", default="high", help="Of the losses named without.")
+@click.option("--levels", metavar="LEVELS", default="high", help="For losses named without levels.")
 @click.option(
     "--recipe", metavar="NAME", help="Its settings are the base [folder; convnet for glyphs, digits]."
 )
@@ -125,9 +125,10 @@ def evaluate(runs: tuple[Path, ...], **options: Any) -> None:
 def compare(**options: Any) -> None:
     """Compare losses fairly on your pictures, and write results.json, results.md and index.html.
 
-    One backbone, batch and number of steps for all. Each loss's parameters are searched with as many trials
-    on validation classes; its best setting is trained with N seeds and tested once, at the end. A folder's
-    test classes are half of its classes, set apart at random. Killed, the same command goes on.
+    One backbone, batch and number of steps for all. Each loss's parameters are searched with the same number
+    of trials on validation classes; its best setting is trained with N seeds and tested once, at the end. A
+    folder's test classes are half of its classes, set apart at random. After a kill, the same command
+    continues.
     """
     from trainers.compare import compare
 
@@ -153,7 +154,7 @@ def reproduce(table: str, **options: Any) -> None:
     """Train the rows of the paper's TABLE, table1 to table7, and write what rll compare writes.
 
     On CARS196 and CUB-200-2011 (table1) or SOP (the others), or with --data on other pictures. Nothing is
-    searched. The paper's own numbers stand in a column of their own. Killed, the same command goes on.
+    searched. The paper's own numbers have a column of their own. After a kill, the same command continues.
     """
     from trainers.reproduce import reproduce
 
@@ -169,22 +170,22 @@ def reproduce(table: str, **options: Any) -> None:
     type=click.Choice(["raw", "0-1", "tf", "torch", "caffe"]),
     help="How MODEL.keras takes pixels: raw is 0 to 255, tf is -1 to 1, torch and caffe as Keras's modes.",
 )
-@click.option("--input-px", metavar="N", type=POSITIVE, help="The side of its pictures [as it says].")
+@click.option("--input-px", metavar="N", type=POSITIVE, help="The side of its pictures [the model's own].")
 @click.option("--resize-px", metavar="N", type=POSITIVE, help="Resize to this, then crop [--input-px].")
 @click.option(
     "--gallery",
     "gallery_file",
     metavar="FILE.npz|DIR",
     type=PATH,
-    help="From embed: pack it, for search requests.",
+    help="From embed: packed into the model, for search requests.",
 )
-@click.option("--top", metavar="K", default=10, type=POSITIVE, help="How many neighbours search gives.")
+@click.option("--top", metavar="K", default=10, type=POSITIVE, help="How many neighbours search returns.")
 @click.option(
     "--gallery-precision",
     "precision",
     default="float32",
     type=click.Choice(["float32", "float16", "int8"]),
-    help="Of the packed gallery; what fewer bits lose is printed.",
+    help="Of the packed gallery; what fewer bits cost is printed.",
 )
 @click.option(
     "--max-pixels", metavar="N", default=64_000_000, type=POSITIVE, help="Reject pictures of more pixels."
@@ -192,7 +193,7 @@ def reproduce(table: str, **options: Any) -> None:
 @click.option(
     "--max-batch", metavar="N", default=256, type=POSITIVE, help="Reject requests of more pictures."
 )
-@click.option("--label", metavar="NAME", help="Let NAME mean the new version.")
+@click.option("--label", metavar="NAME", help="Point the label NAME to the new version.")
 @click.option(
     "--keep",
     metavar="N",
@@ -216,14 +217,14 @@ def export(model: Path, to: Path, max_pixels: int, max_batch: int, **options: An
 @MODEL_NAME
 @click.option("--data", metavar="SPEC", required=True, help="The pictures to embed.")
 @click.option("--split", metavar="NAME", help="Only this split.")
-@click.option("--to", metavar="FILE.npz|DIR", required=True, help="The file to write; of Beam, the folder.")
-@click.option("--level", metavar="NAME", help="One level's embedding [all levels, concatenated].")
+@click.option("--to", metavar="FILE.npz|DIR", required=True, help="The file to write; with Beam, the folder.")
+@click.option("--level", metavar="NAME", help="Only this level's embedding [all levels, concatenated].")
 @click.option(
     "--batch-size",
     metavar="N",
     default=64,
     type=POSITIVE,
-    help="Pictures in a request to an endpoint, which may have been exported with a smaller --max-batch.",
+    help="Pictures per request to an endpoint; at most the --max-batch of its export.",
 )
 @SKIP_CORRUPT
 @click.option(
@@ -246,8 +247,8 @@ def embed(
 
     The file holds the arrays embeddings, labels, paths, class_names and level.
 
-    With --engine beam, DIR gets embeddings-*.parquet and, of pictures that can't be read, which never stop
-    it, unreadable-*.jsonl. A folder: or csv: may be on any filesystem that Beam reads, such as gs://; see
+    With --engine beam, DIR gets embeddings-*.parquet and, for pictures that can't be read (they don't stop
+    it), unreadable-*.jsonl. A folder: or csv: may be on any filesystem that Beam reads, such as gs://; see
     docs/scale.md.
     """
     if (model is None) == (endpoint is None):
@@ -268,13 +269,15 @@ def embed(
 @rll.command()
 @click.argument("gallery", metavar="GALLERY", type=PATH)
 @click.option("--to", metavar="DIR", required=True, type=PATH, help="The folder to write.")
-@click.option("--kind", metavar="NAME", help="As FAISS's index_factory reads it [by the number of rows].")
+@click.option(
+    "--kind", metavar="NAME", help="The kind of index, as for FAISS's index_factory [by the number of rows]."
+)
 @click.option("--recall", metavar="R", default=0.95, type=click.FloatRange(0, 1), help="Recall@10 to reach.")
 def index(gallery: Path, to: Path, **options: Any) -> None:
     """Build a FAISS index of GALLERY, FILE.npz or a folder of Parquet files from embed, for search.
 
-    Flat, hence exact, for up to 20,000 rows; HNSW for up to a million; IVF beyond. It searches as hard as
-    the recall asks for, which is measured against exact search on 1,000 rows and printed.
+    Flat, hence exact, for up to 20,000 rows; HNSW for up to a million; IVF beyond. It searches as hard
+    as the recall requires; the recall is measured against exact search on 1,000 rows and printed.
     """
     from trainers.index import index
 
@@ -292,7 +295,7 @@ def index(gallery: Path, to: Path, **options: Any) -> None:
     type=PATH,
     help="From embed, or an index of it [the gallery packed into the model].",
 )
-@click.option("--top", metavar="K", default=5, type=POSITIVE, help="How many.")
+@click.option("--top", metavar="K", default=5, type=POSITIVE, help="How many neighbours.")
 def search(paths: tuple[Path, ...], endpoint: str | None, **options: Any) -> None:
     """Find each IMAGE's nearest pictures of a gallery, with an exported MODEL.
 
@@ -310,7 +313,7 @@ def search(paths: tuple[Path, ...], endpoint: str | None, **options: Any) -> Non
 @click.argument("model", type=PATH)
 @click.option("--port", "--rest-port", "rest_port", default=8501, type=PORT, help="For REST; 0: any.")
 @click.option("--grpc-port", default=8500, type=PORT, help="For gRPC; 0: any.")
-@click.option("--host", default="127.0.0.1", help="The address to listen at.")
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @MODEL_NAME
 @click.option(
     "--batching-parameters",
@@ -343,7 +346,7 @@ def serve(model: Path, model_name: str, **options: Any) -> None:
 @click.argument("label")
 @click.argument("version", type=POSITIVE)
 def label(model: Path, label: str, version: int) -> None:
-    """Let LABEL mean VERSION of an exported MODEL, a folder of versions; its servers follow."""
+    """Point LABEL to VERSION of an exported MODEL, a folder of versions; its servers follow."""
     from serving.versions import set_label
 
     set_label(model, label, version)
@@ -380,7 +383,7 @@ def datasets(context: click.Context) -> None:
 @datasets.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Fetch benchmark NAME to its path; what broke off is continued, sizes and checksums are verified.
+    """Fetch benchmark NAME to its path; a broken download is continued, sizes and checksums are verified.
 
     Where no source has it, the message says which files to put there by hand.
     """

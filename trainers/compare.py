@@ -94,7 +94,9 @@ def run(
     protocol = _protocol(comparison, catalogue, other, recipe)
     _begin(out, protocol)
     trainer = RllTrain(comparison, catalogue, other, recipe, out, jobs)
-    print(f"{len(rows)} rows, {comparison.runs} training runs in {out}; killed, the same command goes on")
+    print(
+        f"{len(rows)} rows, {comparison.runs} training runs in {out}; if killed, the same command continues"
+    )
     try:
         records = run_comparison(comparison, out, trainer, jobs=jobs, report=_say)
     finally:

@@ -95,7 +95,7 @@ def _open_model(
     """Any Keras model as one of embeddings, and its preprocessing."""
     if pixels is None:
         raise ValueError(
-            f"{file} does not tell how it takes pixels: give --preprocessing {'|'.join(PIXEL_RANGES)}"
+            f"{file} does not record how it takes pixels: give --preprocessing {'|'.join(PIXEL_RANGES)}"
         )
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")

@@ -47,7 +47,7 @@ def list_runs(folder: Path) -> None:
     ]
     print(f"{len(runs)} runs: " + "; ".join([*common, f"they differ in {', '.join(differing) or 'nothing'}"]))
     if len({tuple(run.config["classes"].get("validation", ())) for run in runs}) > 1:
-        print("not all are validated on the same classes: their MAP@R and R@1 don't compare")
+        print("not all are validated on the same classes: their MAP@R and R@1 are not comparable")
     for line in damaged:
         print(line)
 

@@ -27,7 +27,7 @@ RANKED_LIST = {
 RANKED_LIST_CUB_2019 = dict(alpha=1.4, margin=0.2)
 
 OURS = "measured by the authors of Ranked List Loss"
-SONG = "to all appearances copied from Song et al. 2017"
+SONG = "apparently copied from Song et al. 2017"
 PUBLISHED_64 = "equal to the published numbers of that method, whose embeddings have 64 numbers"
 UNKNOWN = "whether measured or copied isn't known"
 

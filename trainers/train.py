@@ -110,7 +110,7 @@ def _check_resumed(run: Run, recipe_name: str, data: str | None, assignments: Se
     if config["recipe"] != recipe_name:
         raise ValueError(f"{run.folder} is a run of recipe {config['recipe']!r}; got {recipe_name!r}")
     if data is not None and data != config["data"]:
-        raise ValueError(f"{run.folder} was begun on {config['data']}; got --data {data}")
+        raise ValueError(f"{run.folder} was started on {config['data']}; got --data {data}")
     if run.settings.override(assignments) != run.settings:
         raise ValueError(f"a resumed run keeps its settings; got other values: {' '.join(assignments)}")
 

@@ -90,9 +90,11 @@ DATASETS = {
     ),
     "digits": Dataset(digits.digits, "digits", "scanned digits, 8×8 px: a smoke test", "inside scikit-learn"),
     "folder": Dataset(
-        folder.folder, "folder:PATH", "your own pictures", "one directory a class, however deep"
+        folder.folder, "folder:PATH", "your own pictures", "one directory per class, however deep"
     ),
-    "csv": Dataset(table.table, "csv:FILE", "a table of your pictures", "columns path, label, maybe split"),
+    "csv": Dataset(
+        table.table, "csv:FILE", "a table of your pictures", "columns path, label; optionally split"
+    ),
     "cub200": Dataset(cub200.cub200, "cub200[:PATH]", "200 species of birds", _BIRDS),
     "cars196": Dataset(cars196.cars196, "cars196[:PATH]", "196 models of cars", _CARS),
     "sop": Dataset(sop.sop, "sop[:PATH]", "22,634 products", _PRODUCTS),

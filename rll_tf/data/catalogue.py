@@ -24,7 +24,7 @@ class Catalogue:
 
     Args:
         spec: what `open_dataset` opened, e.g. `"glyphs"` or `"folder:/birds"`.
-        paths: n names, one a picture. Files' paths where `pixels` is None, otherwise made-up names.
+        paths: n names, one per picture. Files' paths where `pixels` is None, otherwise made-up names.
         labels: [n] int64, indices into `class_names`.
         class_names: one name a class, in a fixed order. A class may have no picture in a selection.
         splits: split name -> picture indices. Splits share no class, but In-shop's query and gallery.

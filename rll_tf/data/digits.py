@@ -19,7 +19,7 @@ def digits() -> Catalogue:
         The catalogue, in scikit-learn's order; "train" holds the classes 0 to 4, "validation" 5 and 6,
         "test" 7 to 9; `paths` such as "digits/7/0042".
     """
-    from sklearn.datasets import load_digits  # takes a second: only for who asks for digits
+    from sklearn.datasets import load_digits  # takes a second: only where digits are used
 
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)

@@ -42,7 +42,7 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
     left_out = ", ".join(f"{count:,} {printable(kind) or 'without'}" for kind, count in others.most_common())
     if not classes:
         raise ValueError(
-            f"{root} holds no pictures; expected one directory a class with files ending in "
+            f"{root} holds no pictures; expected one directory per class with files ending in "
             + ", ".join(PICTURE_SUFFIXES)
             + (f"; found other files, by suffix: {left_out}" if left_out else "")
         )

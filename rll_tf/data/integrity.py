@@ -51,7 +51,7 @@ class Skipped:
     """The pictures that were left out, and the classes that thereby vanished.
 
     Args:
-        reasons: one line a picture, which names it.
+        reasons: one line per picture, which names it.
         classes: names of the classes that have no picture left.
     """
 

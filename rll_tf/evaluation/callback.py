@@ -188,6 +188,6 @@ def _batched(dataset: tf.data.Dataset, batch_size: int, name: str) -> tf.data.Da
     """A dataset of (pictures, labels) in batches, whether it came so or not."""
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) < 2:
-        raise ValueError(f"{name} must be a dataset of (picture, label), or labels be given")
+        raise ValueError(f"{name} must be a dataset of (picture, label), or labels must be given")
     labels = next(iter(spec[1].values())) if isinstance(spec[1], Mapping) else spec[1]
     return dataset.batch(batch_size) if labels.shape.rank == 0 else dataset

@@ -44,7 +44,7 @@ def check_labels(labels: ArrayLike | Sequence[str], count: int) -> tuple[np.ndar
     """
     array = np.asarray(labels)
     if array.ndim != 1:
-        raise ValueError(f"labels must be [n], one a row of the embeddings: got shape {array.shape}")
+        raise ValueError(f"labels must be [n], one per row of the embeddings: got shape {array.shape}")
     if len(array) != count:
         raise ValueError(f"every embedding needs one label: got {count} embeddings, {len(array)} labels")
     kinds = {type(label) for label in array} if array.dtype.kind == "O" else set()

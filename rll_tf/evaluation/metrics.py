@@ -44,7 +44,7 @@ def retrieval_metrics(
     In detail:
 
     - Equally distant others have no order of their own, so a query scores its expected value over all orders
-      of them. A collapsed model, all embeddings equal, thereby scores what guessing does, however the
+      of them. A collapsed model, all embeddings equal, thereby scores the same as chance, however the
       pictures are sorted. `neighbours` says which distances count as equal, and how float32 products give
       float64's order.
     - A picture alone in its class is a query that always misses: it lowers recall@K. It has no R-precision

@@ -106,7 +106,7 @@ class Search:
         if self.gallery.shape[1] != self.queries.shape[1]:
             raise ValueError(
                 "queries and gallery must be equally wide: "
-                f"got {self.queries.shape[1]} and {self.gallery.shape[1]} numbers a row"
+                f"got {self.queries.shape[1]} and {self.gallery.shape[1]} numbers per row"
             )
         self.candidates = len(self.gallery) - self.within
         mean = self.gallery.mean(axis=0, dtype=np.float64)

@@ -182,7 +182,7 @@ def _about_lists(shown: RankedLists, first: FirstNeighbours, seed: int) -> str:
     parts = [f"{good} whose nearest is right"] * (good > 0) + [f"{count - good} whose nearest is wrong"] * (
         good < count
     )
-    text += f"Shown: {' and '.join(parts)}, at most one a class, drawn by seed {seed}."
+    text += f"Shown: {' and '.join(parts)}, at most one per class, drawn by seed {seed}."
     if (count - good) * everything > fails * count:
         text += " Failures are shown more often than they happen."
     return text

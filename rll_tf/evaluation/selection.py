@@ -38,7 +38,7 @@ def pick_ranked_lists(
     """Lists of good and of failing queries, half of each where there are enough, good ones first.
 
     The rule: pictures are shuffled by the seed. Half of the lists are of the first whose nearest other is of
-    another class, half of the first whose nearest is of their own, at most one a class; where one sort runs
+    another class, half of the first whose nearest is of their own, at most one per class; where one sort runs
     out the other fills up. So failures are shown more often than they happen, but nothing is chosen by how it
     looks. Classes with one picture are left out unless there are no others.
 
@@ -78,7 +78,7 @@ def ranked_lists(
 def hardest_ranked_lists(
     embeddings: ArrayLike, labels: ArrayLike | Sequence[str], count: int = 6, k: int = 8
 ) -> RankedLists:
-    """Lists of the queries that fail by most, at most one a class, the worst first.
+    """Lists of the queries that fail by most, at most one per class, the worst first.
 
     A query fails by d(nearest of its class) - d(nearest of another class), where that is above 0; queries
     alone in their class cannot succeed and are left out. Where few queries fail there are fewer lists, or

@@ -19,7 +19,7 @@ def percent(value: float | None) -> str:
 
 
 def format_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """An aligned plain-text table in percent, one line a row.
+    """An aligned plain-text table in percent, one line per row.
 
     Args:
         rows: the row's name -> what `retrieval_metrics` returned; a metric that a row lacks is a dash.

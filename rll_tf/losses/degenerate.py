@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util  # nothing public tells whether XLA compiles a graph
+from tensorflow.python.ops import control_flow_util  # no public API reports whether XLA compiles a graph
 
 _ADVICE = (
     "give batches of several pictures of each of many classes, such as those of "

@@ -17,7 +17,7 @@ from rll_tf.losses.pairwise import unit
 class BatchLoss(keras.losses.Loss):
     """A loss that gets its labels as they are: Keras casts them to the loss's dtype, where large ids collide.
 
-    `call` returns one value a query, [N], or a scalar for the whole batch, which then goes through Keras's
+    `call` returns one value per query, [N], or a scalar for the whole batch, which then goes through Keras's
     own weighting, reduction and scaling for distribution. The attributes named in `parameters` make the
     configuration, with `normalize` where a loss has it.
 

@@ -41,7 +41,7 @@ def lifted_struct_loss(labels: tf.Tensor, embeddings: tf.Tensor, margin: float =
 
 
 def _values(labels: Any, embeddings: Any, margin: float) -> tf.Tensor:
-    """One value a query, [N], whose mean is the loss: half of each pair's goes to each end."""
+    """One value per query, [N], whose mean is the loss: half of each pair's goes to each end."""
     batch = global_batch(*as_batch(labels, embeddings))
     return tf.gather(_all_values(batch, margin), batch.rows)
 
@@ -67,7 +67,7 @@ class LiftedStructLoss(BatchLoss):
 
     Args:
         margin: as for `lifted_struct_loss`.
-        name, reduction, dtype: as for every Keras loss; the values reduced are one a query.
+        name, reduction, dtype: as for every Keras loss; the values reduced are one per query.
     """
 
     parameters = ("margin",)
@@ -85,5 +85,5 @@ class LiftedStructLoss(BatchLoss):
         self.margin = margin
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """One value a query, [N]."""
+        """One value per query, [N]."""
         return _values(y_true, y_pred, self.margin)

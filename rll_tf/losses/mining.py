@@ -92,14 +92,14 @@ class NegativeShare(_Mined):
 
 @keras.saving.register_keras_serializable(package="rll_tf")
 class PositiveCount(_Mined):
-    """The mean number of non-trivial positives a query."""
+    """The mean number of non-trivial positives per query."""
 
     default_name, of_positives, as_share = "positive_count", True, False
 
 
 @keras.saving.register_keras_serializable(package="rll_tf")
 class NegativeCount(_Mined):
-    """The mean number of non-trivial negatives a query."""
+    """The mean number of non-trivial negatives per query."""
 
     default_name, of_positives, as_share = "negative_count", False, False
 

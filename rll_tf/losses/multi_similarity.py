@@ -43,7 +43,7 @@ def multi_similarity_loss(
         epsilon: the slack of mining; None keeps every pair.
 
     Returns:
-        [N] float32, or float64 for float64 embeddings, one value a query (under a strategy, of this
+        [N] float32, or float64 for float64 embeddings, one value per query (under a strategy, of this
         replica's queries), whose mean is the loss; with mining 0
         for a query without positives or without negatives.
 
@@ -62,7 +62,7 @@ def _values(batch: Gallery, alpha: float, beta: float, threshold: float, epsilon
 def _of_similarities(
     labels: tf.Tensor, cosines: tf.Tensor, alpha: float, beta: float, threshold: float, epsilon: float | None
 ) -> tf.Tensor:
-    """One value a query [N] from the cosines of all pairs [N, N]."""
+    """One value per query [N] from the cosines of all pairs [N, N]."""
     positive, negative = pairs_within(labels)
     lowest = cosines.dtype.min / 4  # of what is masked: its exponential is 0
     if epsilon is not None:
@@ -102,5 +102,5 @@ class MultiSimilarityLoss(BatchLoss):
         self.alpha, self.beta, self.threshold, self.epsilon = alpha, beta, threshold, epsilon
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """One value a query, [N]."""
+        """One value per query, [N]."""
         return multi_similarity_loss(y_true, y_pred, **self.arguments())

@@ -108,13 +108,13 @@ def npairs_multilabel_loss(y_true: tf.Tensor | tf.SparseTensor, y_pred: tf.Tenso
 
 
 def _npairs(labels: Any, similarities: Any) -> tf.Tensor:
-    """One value a row, [N]."""
+    """One value per row, [N]."""
     labels, similarities = as_batch(labels, similarities)
     return _cross_entropy(labels[:, None] == labels[None, :], similarities)
 
 
 def _npairs_multilabel(labels: Any, similarities: Any) -> tf.Tensor:
-    """One value a row, [N]."""
+    """One value per row, [N]."""
     labels = tf.sparse.to_dense(labels) if isinstance(labels, tf.SparseTensor) else labels
     rows = tf.range(tf.shape(labels)[0])
     _, similarities = as_batch(rows, similarities)
@@ -164,7 +164,7 @@ class NpairsLoss(BatchLoss):
     """`npairs_loss` for `model.compile(loss=...)`, as in TensorFlow Addons: of similarities [N, N].
 
     Args:
-        name, reduction, dtype: as for every Keras loss; the values reduced are one a row.
+        name, reduction, dtype: as for every Keras loss; the values reduced are one per row.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class NpairsLoss(BatchLoss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """One value a row, [N]."""
+        """One value per row, [N]."""
         return _npairs(y_true, y_pred)
 
 
@@ -186,7 +186,7 @@ class NpairsMultilabelLoss(BatchLoss):
     """`npairs_multilabel_loss` for `model.compile(loss=...)`, as in TensorFlow Addons.
 
     Args:
-        name, reduction, dtype: as for every Keras loss; the values reduced are one a row.
+        name, reduction, dtype: as for every Keras loss; the values reduced are one per row.
     """
 
     def __init__(
@@ -204,5 +204,5 @@ class NpairsMultilabelLoss(BatchLoss):
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """One value a row, [N]."""
+        """One value per row, [N]."""
         return _npairs_multilabel(y_true, y_pred)

@@ -128,16 +128,16 @@ def ranked_list_loss(
         block_size: how many queries are compared at a time, which bounds memory by N times it; None chooses.
         global_gallery: in a replica of a `tf.distribute` strategy, compare with the batches of all replicas.
         gallery: labels [M] and embeddings [M, D] to compare with besides the batch, such as those of earlier
-            batches. They are constants. A third tensor, [M] bool, tells which of them count.
+            batches. They are constants. A third tensor, [M] bool, marks those that count.
 
     Returns:
-        [N] float32, or float64 for float64 embeddings, one value a query (under a strategy, of this
+        [N] float32, or float64 for float64 embeddings, one value per query (under a strategy, of this
         replica's queries); the mean over all queries is Eq. 14.
 
     Raises:
         ValueError: shapes, types or parameters are not as above; where operations run eagerly, also an
             embedding that is not finite. Inside a `tf.function` such a batch gives NaN for every query.
-        NotImplementedError: a second derivative is asked for.
+        NotImplementedError: a second derivative is requested.
     """
     p = Parameters(alpha, margin, temperature, variant, positive_temperature, balance, block_size)
     labels, embeddings = as_batch(labels, embeddings)
@@ -273,7 +273,7 @@ class RankedListLoss(BatchLoss):
         self.cross_batch_memory = CrossBatchMemory(memory, memory_start) if memory else None
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """One value a query, [N]."""
+        """One value per query, [N]."""
         loss = functools.partial(ranked_list_loss, y_true, y_pred, **self.arguments())
         if self.cross_batch_memory is None:
             return loss()

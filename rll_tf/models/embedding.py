@@ -1,4 +1,4 @@
-"""A backbone plus one head a level: what turns a picture into embeddings."""
+"""A backbone plus one head per level: what turns a picture into embeddings."""
 
 from __future__ import annotations
 

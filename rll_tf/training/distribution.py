@@ -44,7 +44,7 @@ def _devices(replicas: int | None) -> list[str]:
         try:
             tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
         except RuntimeError as error:
-            raise ValueError("a CPU must be parted into replicas before TensorFlow has started") from error
+            raise ValueError("a CPU must be split into replicas before TensorFlow has started") from error
     return [f"{'GPU' if gpus else 'CPU'}:{number}" for number in range(count)]
 
 
@@ -59,7 +59,7 @@ def _multi_worker() -> tf.distribute.Strategy:
     if kind not in ("chief", "worker") or not index < len(cluster.get(kind, ())):
         raise ValueError(f"TF_CONFIG must have the form {_EXAMPLE}; got {given!r}")
     workers = sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
-    print(f"{kind} {index}: waiting until all {workers} workers have come", flush=True)
+    print(f"{kind} {index}: waiting until all {workers} workers have joined", flush=True)
     return tf.distribute.MultiWorkerMirroredStrategy(resolver)
 
 
@@ -97,7 +97,7 @@ def with_others(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy):
             raise
         raise ConnectionError(
-            "another worker is gone, so that training can't go on: start all of them again with --resume"
+            "another worker is gone, so training can't continue: start all of them again with --resume"
         ) from error
 
 

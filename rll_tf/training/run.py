@@ -36,8 +36,8 @@ class Run:
     | file | what it holds |
     |---|---|
     | `config.json` | recipe, settings, data, the classes trained and validated on, versions, commit |
-    | `steps.jsonl` | one line a step: the batch's loss, whole and by level, and what ranked_list mined |
-    | `epochs.jsonl` | one line a validation: the step, its metrics, mean loss and shares since the last |
+    | `steps.jsonl` | one line per step: the batch's loss, whole and by level, and what ranked_list mined |
+    | `epochs.jsonl` | one line per validation: the step, its metrics, mean loss and shares since the last |
     | `checkpoints/last.keras` | the whole state of training, and after which step it is |
     | `checkpoints/previous.keras` | what `last.keras` was before |
     | `checkpoints/best.keras` | the model with the best validation so far, without proxies |
@@ -146,7 +146,7 @@ class Run:
             except ValueError as error:
                 if file == files[-1]:
                     raise
-                print(f"{error}; training goes on from {files[-1].name}, the checkpoint before")
+                print(f"{error}; training continues from {files[-1].name}, the previous checkpoint")
                 continue
             self._last_is_damaged = file == self.previous_file
             return model, step

@@ -127,7 +127,7 @@ def train(
                 _fit(model, settings, pictures, held_out, run, first_step, cache, strategy, board)
         except CorruptPictureError:
             if writes and not run.last_file.exists() and not resume:
-                shutil.rmtree(run.folder)  # nothing was learned, and mended pictures are another run
+                shutil.rmtree(run.folder)  # nothing was learned, and repaired pictures are another run
             raise
         if writes:
             _finish(settings, held_out, run, cache, board)
@@ -141,7 +141,7 @@ def _fit_devices(settings: Settings) -> Settings:
     if settings.precision is None:
         settings = dataclasses.replace(settings, precision=default_precision())
         if has_gpu:
-            print(f"precision {settings.precision}, as this GPU is made for; --precision sets another")
+            print(f"precision {settings.precision}, which this GPU supports best; --precision sets another")
     if settings.deterministic is None:
         settings = dataclasses.replace(settings, deterministic=not has_gpu)
     return settings
@@ -225,7 +225,7 @@ def check_same_pictures(config: dict[str, Any], catalogue: Catalogue) -> None:
     """
     if config["fingerprint"] != _fingerprint(catalogue):
         raise ValueError(
-            f"the run's splits hold for the pictures it began with ({config['fingerprint']}); "
+            f"the run's splits apply to the pictures it began with ({config['fingerprint']}); "
             f"{catalogue.spec} now holds {_fingerprint(catalogue)}"
         )
 

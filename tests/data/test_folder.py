@@ -61,7 +61,7 @@ def test_a_missing_folder_and_one_without_pictures_have_their_own_errors(tmp_pat
     with pytest.raises(FileNotFoundError, match=r"file\.png is not a directory"):
         open_dataset(f"folder:{tmp_path}/file.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no pictures; expected one directory a class"):
+    with pytest.raises(ValueError, match="empty holds no pictures; expected one directory per class"):
         open_dataset(f"folder:{tmp_path}/empty")
     touch(tmp_path / "scans" / "1.tif")
     with pytest.raises(ValueError, match=r"found other files, by suffix: 1 \.tif"):

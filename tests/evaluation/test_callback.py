@@ -174,7 +174,7 @@ def test_wrong_arguments(points):
         RetrievalMetrics(data.open_dataset("digits"))
     with pytest.raises(ValueError, match="pictures in an array need labels"):
         RetrievalMetrics(points[0])
-    with pytest.raises(ValueError, match=r"dataset of \(picture, label\), or labels be given"):
+    with pytest.raises(ValueError, match=r"dataset of \(picture, label\), or labels must be given"):
         RetrievalMetrics(dataset(points, labels=False))
     with pytest.raises(ValueError, match="it repeats for ever"):
         RetrievalMetrics(dataset(points).repeat())

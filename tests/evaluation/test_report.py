@@ -128,11 +128,11 @@ def test_a_perfect_and_a_tiny_set(tmp_path):
     ("positions", "labels", "text"),
     [
         ([0, 1, 9, 10], "aabb", "Of 4 queries, 0 have a picture of another class as their nearest other. "
-         "Shown: 2 whose nearest is right, at most one a class, drawn by seed 0."),
+         "Shown: 2 whose nearest is right, at most one per class, drawn by seed 0."),
         ([0, 5, 6, 11], "aabb", "Of 4 queries, 2 have a picture of another class as their nearest other. "
          "Shown: 1 whose nearest is right and 1 whose nearest is wrong,"),
         ([0, 5, 6, 20], "abab", "Of 4 queries, 4 have a picture of another class as their nearest other. "
-         "Shown: 2 whose nearest is wrong, at most one a class, drawn by seed 0."),
+         "Shown: 2 whose nearest is wrong, at most one per class, drawn by seed 0."),
         ([0, 1, 9, 12], "aabc", "2 have a picture of another class as their nearest other, 2 of them being "
          "alone in their class. Shown: 1 whose nearest is right,"),
     ],

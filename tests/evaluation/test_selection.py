@@ -75,7 +75,7 @@ def test_classes_of_one_picture_only():
 
 
 def test_the_hardest_fail_by_most():
-    """The largest d(nearest right) - d(nearest wrong), one a class, the worst first."""
+    """The largest d(nearest right) - d(nearest wrong), one per class, the worst first."""
     embeddings, labels = pictures()
     gaps = {}
     for i in range(len(labels)):

@@ -4,7 +4,7 @@ from rll_tf.evaluation import format_table
 
 
 def test_the_table_is_aligned_and_in_percent():
-    """One line a row, right-aligned numbers, a dash for what was not measured."""
+    """One line per row, right-aligned numbers, a dash for what was not measured."""
     full = {
         "recall@1": 0.8123,
         "recall@10": 1.0,

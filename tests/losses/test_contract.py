@@ -140,7 +140,7 @@ def test_dict_of_losses(name):
 
 @every_loss
 def test_sample_weight_counts_or_is_refused(name):
-    """Where there is a value a query, weights are Keras's; a loss of the whole batch refuses them."""
+    """Where there is a value per query, weights are Keras's; a loss of the whole batch refuses them."""
     labels, outputs = batch_of(name)
     weights = np.linspace(0, 2, len(labels)).astype(np.float32)
     with uncompiled():

@@ -13,7 +13,7 @@ from rll_tf.losses import LOSSES
 HERE = Path(__file__).parent
 
 
-# Beside Ranked List Loss a scalar, and one value a query of similarities to proxies; the slow tests take all.
+# Besides Ranked List Loss a scalar, and one value per query from proxies; the slow tests take all.
 SOME = ("some", "n_pair", "proxy_nca")
 ALL = ("all", *LOSSES)
 

@@ -290,7 +290,7 @@ def test_a_retry_that_would_come_after_the_deadline_is_not_made(monkeypatch):
     (document(200, b"null"), "must be JSON"),
     (document(200, [1]), "must hold 'outputs'"),
     (document(200, {"predictions": [[1.0]]}), "must hold 'outputs'"),
-    (document(200, {"outputs": [[1.0], [2.0]]}), r"must have 1 rows, one a picture; its shape is \[2, 1\]"),
+    (document(200, {"outputs": [[1.0], [2.0]]}), r"must have 1 rows, one per picture; its shape is \[2, 1\]"),
     (document(200, {"outputs": []}), "must have 1 rows"),
     (document(200, {"outputs": 3}), "must have 1 rows"),
     (document(200, {"outputs": [[1.0, [2.0]]]}), "equally long"),

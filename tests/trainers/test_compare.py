@@ -135,7 +135,7 @@ def test_a_run_that_saw_test_classes_is_found_out(folder, trainings, tmp_path):
     assert compare(folder, tmp_path / "out", "--losses", "n_pair") == 0
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert len(row["saw_test_classes"]) == 5
-    assert "it doesn't compete" in (tmp_path / "out" / "results.md").read_text()
+    assert "test classes: excluded" in (tmp_path / "out" / "results.md").read_text()
 
 
 def test_the_rows_of_a_table_on_other_pictures(folder, run_folder, monkeypatch, tmp_path, capsys):

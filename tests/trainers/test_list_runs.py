@@ -63,7 +63,7 @@ def test_many_differences_are_rows(runs, monkeypatch, capfd):
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].split() == ["RUN", "a", "deep/b"]
     assert lines[5].split() == ["loss", "ranked_list", "lifted_struct"]
-    assert "not all are validated on the same classes: their MAP@R and R@1 don't compare" in lines
+    assert "not all are validated on the same classes: their MAP@R and R@1 are not comparable" in lines
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path, capfd):

@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_costs_an_interval(uninterrupted, tmp_path, capfd):
     lines = capfd.readouterr().out.splitlines()
     [line] = [line for line in lines if "it may be damaged" in line]
     assert line.startswith(f"{checkpoints}/last.keras can't be loaded, it may be damaged: ")
-    assert line.endswith("; training goes on from previous.keras, the checkpoint before")
+    assert line.endswith("; training continues from previous.keras, the previous checkpoint")
     assert "continuing after step 12" in lines
     assert files_of(folder) == whole
     for name in ("last", "previous"):
@@ -255,7 +255,7 @@ def test_other_settings_data_or_recipe_are_refused(uninterrupted, capfd):
     """A resumed run keeps what it began with."""
     for extra, message in [
         (["--set", f"steps={TINY['steps'] + 1}"], "a resumed run keeps its settings"),
-        (["--data", "glyphs"], "was begun on folder:"),
+        (["--data", "glyphs"], "was started on folder:"),
     ]:
         assert cli.run(["train", "convnet", "--out", str(uninterrupted), "--resume", *extra]) == 1
         errors = capfd.readouterr().err

@@ -159,7 +159,7 @@ def test_a_running_trial_keeps_its_parameters(tmp_path, monkeypatch):
 
 
 def test_the_best_trial_is_trained_with_every_seed_and_tested(tmp_path):
-    """The row has its parameters, one value a seed, and the interval."""
+    """The row has its parameters, one value per seed, and the interval."""
     for row in run(tmp_path):
         best = max(row["search"], key=lambda trial: trial["validation"])
         assert row["parameters"] == best["parameters"]
@@ -196,7 +196,7 @@ def test_the_search_finds_a_better_rate_than_the_default(tmp_path):
 
 
 def test_losses_that_need_another_batch_see_as_many_pictures():
-    """N-pair has two pictures a class, Spectral Clust more pictures than numbers in an embedding."""
+    """N-pair has two pictures per class, Spectral Clust more pictures than numbers in an embedding."""
     for loss in LOSSES:
         made = settings_of(loss, ("high",), BASE, 50, {})
         pictures = made.classes_per_batch * made.images_per_class
@@ -229,7 +229,7 @@ def test_a_loss_that_does_nothing_and_one_that_cheats_are_told_apart(tmp_path):
     assert standing(results, "map@r") == ["first", "", ""]
     text = format_results({"rows": results, "test": "glyphs", "seeds": 2})
     assert "* n_pair: not shown to be better than the untrained network." in text
-    assert "* lifted_struct: trained on 1 of the test classes: it doesn't compete." in text
+    assert "* lifted_struct: trained on 1 of the test classes: excluded." in text
     assert re.search(r"\| ranked_list \| \*\*4\d\.\d ± \d\.\d\*\*", text)
 
 

@@ -155,7 +155,7 @@ def test_a_killed_worker_ends_the_others_and_all_resume(killed, pictures, tmp_pa
     workers[killed].communicate()
     assert workers[1 - killed].returncode == 1
     assert errors == (
-        "rll: another worker is gone, so that training can't go on: start all of them again with --resume\n"
+        "rll: another worker is gone, so training can't continue: start all of them again with --resume\n"
     )
     finish(start_workers(["--out", tmp_path / "run", "--resume"]))
     for name in ("steps.jsonl", "epochs.jsonl", "metrics.json"):

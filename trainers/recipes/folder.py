@@ -1,4 +1,4 @@
-"""Your own pictures, in one directory a class: settings chosen from what the folder holds.
+"""Your own pictures, in one directory per class: settings chosen from what the folder holds.
 
     rll train folder --data folder:PATH
     rll train folder --data folder:PATH --set weights=none

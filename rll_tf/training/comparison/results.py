@@ -164,15 +164,15 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     for row in results["rows"]:
         if row["saw_test_classes"]:
             count = len(row["saw_test_classes"])
-            lines.append(f"{row['name']}: trained on {count} of the test classes: it doesn't compete.")
+            lines.append(f"{row['name']}: trained on {count} of the test classes: excluded.")
         if not beats_untrained(row):
             lines.append(f"{row['name']}: not shown to be better than the untrained network.")
         if row["diverged"]:
             lines.append(
-                f"{row['name']}: {row['diverged']} seeds diverged; their best checkpoint before counts."
+                f"{row['name']}: {row['diverged']} seeds diverged; their best earlier checkpoint counts."
             )
     if results.get("shared_pictures"):
-        lines.append(f"{results['shared_pictures']} test pictures have the very bytes of one to train on.")
+        lines.append(f"{results['shared_pictures']} test pictures are copies of training pictures.")
     return [*lines, *results.get("notes", ())]
 
 
@@ -184,8 +184,8 @@ def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
     weights = f"weights {settings['weights']}" if settings["weights"] else "random weights"
     lines = [
         f"All rows start from the same {settings['backbone']} ({weights}) at {settings['input_px']} px and "
-        f"see as many pictures: {settings['steps']} steps of {batch} (classes × pictures of each). "
-        "A loss that needs another batch has fewer or more steps; the settings say which.",
+        f"see the same number of pictures: {settings['steps']} steps of {batch} (classes × pictures of "
+        "each). A loss that needs another batch has fewer or more steps; the settings say which.",
     ]
     if settings["test_share"]:
         lines.append(
