@@ -17,7 +17,7 @@ from rll_tf.data.images import Preprocessing
 from rll_tf.progress import progress
 
 # Part of every entry's path: to be raised when decoding or resizing changes a single pixel.
-VERSION = 3
+VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,11 @@ _GREY_RAMP = bytes(value for grey in range(256) for value in (grey, grey, grey, 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decode a JPEG, PNG, BMP, GIF (its first frame) or, from TensorFlow 2.19 on, still WebP from its bytes.
 
-    Grey pictures become three equal channels, an alpha channel is dropped, palettes are applied, CMYK (JPEG)
-    becomes RGB without a colour profile, and a JPEG is turned upright as its Exif orientation says. Of a PNG
-    with 16 bits a channel the upper 8 count, value // 256. JPEG pixels are those of Pillow, as both run
-    libjpeg-turbo with the accurate integer transform; a CMYK value may differ by one.
+    Grey pictures become three equal channels, transparent ones lie on white (an alpha channel of a BMP is
+    dropped), palettes are applied, CMYK (JPEG) becomes RGB without a colour profile, and a JPEG is turned
+    upright as its Exif orientation says. Of a PNG with 16 bits a channel the upper 8 count, value // 256.
+    JPEG pixels are those of Pillow, as both run libjpeg-turbo with the accurate integer transform; a CMYK
+    value may differ by one.
 
     Args:
         encoded: scalar string, a picture file's bytes.
@@ -38,6 +39,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.case(
         [
             (start == b"\xff\xd8", lambda: _jpeg(encoded)),
+            (start == b"\x89P", lambda: _on_white(tf.io.decode_png(encoded, channels=0))),
             (start == b"BM", lambda: _bmp(encoded)),
             (start == b"RI", lambda: _webp(encoded)),
         ],
@@ -78,12 +80,30 @@ def _coloured(image: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _webp(encoded: tf.Tensor) -> tf.Tensor:
-    """`decode_image` refuses to drop a WebP's alpha, and an animated one must not reach it."""
+    """An animated WebP must not reach `decode_image`."""
     is_still = tf.debugging.Assert(
         ~is_animated_webp(encoded), ["a WebP must be a still picture; got an animated one"]
     )
     with tf.control_dependencies([is_still]):
-        return tf.io.decode_image(encoded, channels=0, expand_animations=False)[..., :3]
+        return _on_white(tf.io.decode_image(encoded, channels=0, expand_animations=False))
+
+
+def _on_white(image: tf.Tensor) -> tf.Tensor:
+    """Grey or colour, with alpha or without, as a white page shows it: [h, w, 1 to 4] to [h, w, 3] uint8."""
+    grey = image[..., :1]
+    image = tf.cond(tf.shape(image)[2] < 3, lambda: tf.concat([grey, grey, image], 2), lambda: image)
+
+    def blended(row: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(image[row], tf.float32)
+        shown = 255 + (values[:, :3] - 255) * values[:, 3:] / 255
+        return tf.cast(tf.round(shown), tf.uint8)
+
+    # Row by row, as the whole picture in float32 is four times the memory that a server allows for.
+    return tf.cond(
+        tf.reduce_all(image[..., 3:] == 255),
+        lambda: image[..., :3],
+        lambda: tf.map_fn(blended, tf.range(tf.shape(image)[0]), fn_output_signature=tf.uint8),
+    )
 
 
 def exif_orientation(head: tf.Tensor) -> tf.Tensor:

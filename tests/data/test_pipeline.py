@@ -130,7 +130,7 @@ def transcribed(path, corner, mirrored=False):
     """Section 3 of the facts in Pillow and NumPy alone: what the network should see of a file."""
     image = Image.open(path)
     if image.mode == "RGBA":
-        image = Image.fromarray(np.array(image)[..., :3])  # alpha is dropped, not blended
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     square = np.array(image.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR), np.float32)
     window = square[corner[0] : corner[0] + 227, corner[1] : corner[1] + 227]
     return (window[:, ::-1] if mirrored else window)[..., ::-1] - np.float32([104, 117, 123])
