@@ -1,8 +1,10 @@
 """The scripts and notebooks of examples/ run."""
 
 import json
+import os
+import subprocess
+import sys
 
-import matplotlib as mpl
 import pytest
 
 from tests.conftest import ROOT
@@ -12,6 +14,7 @@ LINES = 60
 SCRIPTS = {
     "compare_losses.py": ("steps_per_epoch=200", "steps_per_epoch=2", "ranked list: Recall@1 on letters"),
     "fine_tune.py": ("steps_per_epoch=25, epochs=2", "steps_per_epoch=1, epochs=1", "Recall@1 on classes"),
+    "multi_worker.py": ("steps=150", "steps=2", "Recall@1 on validation classes"),
     "own_model.py": (
         "epochs=30, steps_per_epoch=50",
         "epochs=2, steps_per_epoch=2",
@@ -41,13 +44,18 @@ def test_every_example_is_known():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SCRIPTS, *NOTEBOOKS])
-def test_it_runs(name, capsys, monkeypatch):
+def test_it_runs(name, tmp_path):
     """In few steps, with the output that its reader looks for."""
     file = ROOT / "examples" / name
     code = notebook_code(file) if file.suffix == ".ipynb" else file.read_text("utf-8")
     many, few, expected = (SCRIPTS | NOTEBOOKS)[name]
     assert many in code
-    monkeypatch.setattr("sys.argv", [str(file)])
-    mpl.use("Agg")
-    exec(code.replace(many, few), {"__name__": "__main__"})
-    assert expected in capsys.readouterr().out
+    shorter = tmp_path / "example.py"
+    shorter.write_text(code.replace(many, few), "utf-8")
+    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, shorter]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert expected in ended.stdout

@@ -53,8 +53,8 @@ def rll() -> None:
 @click.option("--strategy", help="none, mirrored or multi_worker: the setting of that name.")
 @click.option(
     "--precision",
-    help="float32, mixed_float16 or mixed_bfloat16: the setting of that name [float32 on a CPU; on a GPU "
-    "what it supports best].",
+    help="float32, float64, mixed_float16 or mixed_bfloat16: the setting of that name [float32 on a CPU; on "
+    "a GPU what it supports best].",
 )
 @click.option("--jit", is_flag=True, help="Compile steps with XLA: the setting of that name.")
 @click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")

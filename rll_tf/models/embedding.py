@@ -74,14 +74,15 @@ def embedding_model(
     variant = {"layout": layout, "weights": weights}
     variant = {name: value for name, value in variant.items() if value is not None}
     trunk = parts.trunk(parts.input_shape if input_shape is None else input_shape, **variant)
+    wide = "float64" if keras.config.dtype_policy().name == "float64" else "float32"
     outputs = {}
     for level in levels:
         features = parts.head(level, trunk.output[parts.taps[level]], embedding_dim)
-        # Half precision can't hold a unit norm: normalise in float32 under every policy.
-        outputs[level] = keras.layers.UnitNormalization(name=level, dtype="float32")(features)
+        # Half precision can't hold a unit norm.
+        outputs[level] = keras.layers.UnitNormalization(name=level, dtype=wide)(features)
     if proxies is not None:
         for level in levels:
-            layer = ProxySimilarity(proxies, name=similarity_of(level), dtype="float32")
+            layer = ProxySimilarity(proxies, name=similarity_of(level), dtype=wide)
             outputs[layer.name] = layer(outputs[level])
     return keras.Model(trunk.input, outputs, name=re.sub(r"\W+", "_", backbone) + "_embedding")
 

@@ -80,12 +80,18 @@ def agree(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     """Whether `flag` is set in any worker; each calls this at the same point and waits for the others."""
     if not has_workers(strategy):
         return flag
+    totals = strategy.experimental_local_results(_totals(strategy, tf.constant(+flag)))
+    return bool(totals[0] > 0)
+
+
+@tf.function
+def _totals(strategy: tf.distribute.Strategy, flag: tf.Tensor) -> tf.Tensor:
+    """The sum of all workers' `flag`s, for each replica of this one."""
 
     def total() -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(+flag))
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flag)
 
-    totals = strategy.experimental_local_results(tf.function(lambda: strategy.run(total))())
-    return bool(totals[0] > 0)
+    return strategy.run(total)
 
 
 @contextlib.contextmanager

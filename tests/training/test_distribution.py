@@ -19,9 +19,10 @@ from tests.conftest import ROOT, TINY_SETTINGS, rll
 from trainers import cli
 
 SHORT = [*TINY_SETTINGS, "--set", "classes_per_batch=4", "--set", "memory=20", "--set", "mirror=true"]
-# A tenth of the recipe's rate, under which rounding grows a hundredfold a step at first.
-LONG = ["--set", "steps=200", "--set", "classes_per_batch=24", "--set", "input_px=32"]
-LONG += ["--set", "learning_rate=0.04"]
+# In float64, and at a tenth of the recipe's rate: under it rounding grows a hundredfold a step at first,
+# and in float32 losses are 0.05 apart after 200 steps.
+LONG = ["--precision", "float64", "--set", "steps=200", "--set", "classes_per_batch=24"]
+LONG += ["--set", "input_px=32", "--set", "learning_rate=0.04"]
 SYNCHRONISED = ["--set", "sync_batch_norm=true"]
 
 
@@ -78,10 +79,10 @@ def largest_difference(run, other):
     return max(abs(one[name] - two[name]) for one, two in pairs for name in one)
 
 
-def metrics(folder):
-    """Every number of `metrics.json`'s validation."""
+def metrics(folder, levels=("low", "mid", "high", "concat")):
+    """Every number of these levels in `metrics.json`'s validation."""
     found = json.loads((folder / "metrics.json").read_text())["validation"]
-    return {(level, name): value for level, values in found.items() for name, value in values.items()}
+    return {(level, name): value for level in levels for name, value in found[level].items()}
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +130,17 @@ def long_run(tmp_path_factory):
 @pytest.mark.parametrize("devices", [2, 4, "workers"])
 @pytest.mark.parametrize("synchronised", [True, False], ids=["synchronised", "local"])
 def test_200_steps_on_glyphs(devices, synchronised, long_run, tmp_path):
-    """Synchronised batch norm: the losses of one device to 1e-4, metrics to half a point; local: to three."""
+    """Synchronised batch norm: the losses of one device to 1e-4, all metrics to half a point.
+
+    Local: those of the concatenation to three points, as another seed has them.
+    """
     words = ["--out", tmp_path / "run", *LONG, *(SYNCHRONISED if synchronised else [])]
     finish(start_workers(words) if devices == "workers" else [start([*words, *mirrored(devices)])])
     if synchronised:
         assert largest_difference(tmp_path / "run", long_run) < 1e-4
-    apart = 5e-3 if synchronised else 3e-2
-    assert metrics(tmp_path / "run") == pytest.approx(metrics(long_run), abs=apart)
+        assert metrics(tmp_path / "run") == pytest.approx(metrics(long_run), abs=5e-3)
+    else:
+        assert metrics(tmp_path / "run", ["concat"]) == pytest.approx(metrics(long_run, ["concat"]), abs=3e-2)
 
 
 @pytest.mark.slow
