@@ -89,7 +89,8 @@ def _totals(strategy: tf.distribute.Strategy, flag: tf.Tensor) -> tf.Tensor:
     """The sum of all workers' `flag`s, for each replica of this one."""
 
     def total() -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flag)
+        own = tf.identity(flag)  # on this replica's device
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
 
     return strategy.run(total)
 
