@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,11 @@ import keras
 import numpy as np
 
 from rll_tf.data import Catalogue, Preprocessing, load_pictures, open_dataset, skip_corrupt
-from rll_tf.evaluation import (
-    concatenate_levels,
-    draw_ranked_lists,
-    format_table,
-    pick_ranked_lists,
-    retrieval_metrics,
-)
+from rll_tf.evaluation import concatenate_levels, format_table, retrieval_metrics
 from rll_tf.training import CONCAT, Run, Settings, build, evaluate, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
-from rll_tf.training.files import write_json
+from rll_tf.training.files import read_json, write_json
+from rll_tf.training.lists import draw_lists
 from serving.guard import Limits
 from trainers.compare import TEST_SHARE
 from trainers.embed import embed
@@ -30,9 +24,7 @@ from trainers.train import train
 
 FOLDER, PHOTOS_FOLDER = Path("runs", "demo"), Path("runs", "demo-photos")  # made anew each time
 RECIPE, PHOTOS_RECIPE = "glyphs", "folder"
-QUERIES, NEIGHBOURS = 8, 10
 RAW_PIXELS = Preprocessing(32, 32)
-SHOWN = Preprocessing(128, 128)
 
 
 def demo() -> None:
@@ -63,10 +55,9 @@ def demo() -> None:
     embed(exported, "glyphs", gallery, split="test")
     with np.load(gallery) as arrays:
         embeddings = arrays["embeddings"]
-    assert letters.pixels is not None
-    picture = _draw(FOLDER, letters, embeddings, letters.pixels.__getitem__, "Letters", "the exported")
+    picture = _draw(FOLDER, embeddings, letters, "Letters", "the exported embedding")
 
-    _conclude(metrics, start)
+    _conclude(metrics, "untrained", start)
     print(f"metrics: {FOLDER / 'metrics.json'}")
     print(f"artefact: {exported}")
     print(f"ranked lists: {picture}")
@@ -93,7 +84,10 @@ def demo_photos(photos: Path) -> None:
     print(f"$ rll train {PHOTOS_RECIPE} --data {data} {words} --out {run_folder} --skip-corrupt")
     train(PHOTOS_RECIPE, data=data, out=run_folder, assignments=assignments, skip=True)
 
-    _say("How often is the nearest other photograph of the same class? On the classes never seen:")
+    _say(
+        "How often is the nearest other photograph of the same class? On the classes never seen, by raw pixels, "
+        "by the features of ImageNet's weights (pretrained) and by the best checkpoint:"
+    )
     run = Run.open(run_folder)
     settings: Settings = run.settings
     pretrained = embed_pictures(_features(build(settings)), unseen, settings.preprocessing)
@@ -103,14 +97,11 @@ def demo_photos(photos: Path) -> None:
         "pretrained": evaluate_embeddings(pretrained, unseen.labels),
         "trained": evaluate_embeddings(trained, unseen.labels),
     }
-    _show(metrics, PHOTOS_FOLDER, "pretrained")
-
-    def shown(index: int) -> np.ndarray:
-        return load_pictures(unseen.take(np.array([index])), SHOWN)[0]
-
-    embeddings = concatenate_levels(trained)
-    picture = _draw(PHOTOS_FOLDER, unseen, embeddings, shown, "Classes", "the trained")
-    _conclude(metrics, start)
+    step = read_json(run.metrics_file)["best_step"]
+    _show(metrics, PHOTOS_FOLDER, "pretrained", f"step {step}")
+    whose = f"the embedding at step {step}"
+    picture = _draw(PHOTOS_FOLDER, concatenate_levels(trained), unseen, "Classes", whose)
+    _conclude(metrics, "pretrained", start)
     print(f"metrics: {PHOTOS_FOLDER / 'metrics.json'}")
     print(f"run: {run_folder}")
     print(f"ranked lists: {picture}")
@@ -129,39 +120,31 @@ def _pixel_metrics(pictures: Catalogue, preprocessing: Preprocessing) -> dict[st
     return retrieval_metrics(pixels.reshape(len(pictures), -1), pictures.labels)
 
 
-def _show(metrics: dict[str, Any], folder: Path, before: str) -> None:
+def _show(metrics: dict[str, Any], folder: Path, before: str, after: str = "trained") -> None:
     """Write `{"pixels": M, before: {level: M}, "trained": {level: M}}`, and print it as a table."""
     write_json(folder / "metrics.json", metrics)
     rows = {"raw pixels": metrics["pixels"]}
-    for state in (before, "trained"):
-        rows |= {f"{state} {level}": values for level, values in metrics[state].items()}
+    for name, state in ((before, before), (after, "trained")):
+        rows |= {f"{name} {level}": values for level, values in metrics[state].items()}
     print(format_table(rows))
 
 
-def _draw(
-    folder: Path,
-    pictures: Catalogue,
-    embeddings: np.ndarray,
-    shown: Callable[[int], np.ndarray],
-    what: str,
-    whose: str,
-) -> Path:
+def _draw(folder: Path, embeddings: np.ndarray, pictures: Catalogue, what: str, whose: str) -> Path:
     """Ranked lists of some pictures, as many with a right nearest neighbour as with a wrong one."""
-    lists = pick_ranked_lists(embeddings, pictures.labels, QUERIES, NEIGHBOURS)
-    return draw_ranked_lists(
-        folder / "ranked_lists.png",
-        [shown(query) for query in lists.queries],
-        [[shown(neighbour) for neighbour in row] for row in lists.neighbours],
-        lists.correct,
-        distances=lists.distances,
-        title=f"{what} never seen in training",
-        subtitle=f"each picture's nearest neighbours by {whose} embedding; failures are shown on purpose",
-    )
+    subtitle = f"each picture's nearest neighbours by {whose}; failures are shown on purpose"
+    title = f"{what} never seen in training"
+    return draw_lists(folder / "ranked_lists.png", embeddings, pictures, title, subtitle)
 
 
-def _conclude(metrics: dict[str, Any], start: float) -> None:
-    ratio = metrics["trained"][CONCAT]["recall@1"] / metrics["pixels"]["recall@1"]
-    _say(f"Recall@1 is {ratio:.2f} times that of raw pixels ({time.monotonic() - start:.0f} s in all).")
+def _conclude(metrics: dict[str, Any], before: str, start: float) -> None:
+    """Recall@1 at each stage, of all levels side by side."""
+    stages = {
+        "pixels": metrics["pixels"],
+        before: metrics[before][CONCAT],
+        "trained": metrics["trained"][CONCAT],
+    }
+    shares = ", ".join(f"{stage} {100 * values['recall@1']:.1f}" for stage, values in stages.items())
+    _say(f"Recall@1 in percent: {shares} ({time.monotonic() - start:.0f} s in all).")
 
 
 def _say(text: str) -> None:

@@ -145,8 +145,13 @@ def _print_result(run: Any) -> None:
 
     result = read_json(run.metrics_file)
     if "validation" in result:
-        if result["best_step"] == 0:
+        best, first = result["best_step"], run.epochs()[0]
+        shown = {f"step {best} {level}": values for level, values in result["validation"].items()}
+        if best == 0:
             print("training made the embedding no better: the best checkpoint is the one it started from")
-        print(f"validation classes, best checkpoint (step {result['best_step']}):")
-        print(format_table(result["validation"]))
+        elif first["step"] == 0:
+            before = {f"step 0 {level}": values for level, values in first["validation"].items()}
+            shown = {**before, **shown}
+        print(f"validation classes, before training and at the best checkpoint (step {best}):")
+        print(format_table(shown))
     print(f"run: {run.folder}")

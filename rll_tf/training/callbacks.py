@@ -172,7 +172,8 @@ class Checkpoint(keras.callbacks.Callback):
     def _show(self, row: dict[str, Any]) -> None:
         if "validation" in row:
             metrics = row["validation"][CONCAT]
-            self.log.bar.set_postfix_str(f"MAP@R {metrics['map@r']:.4f}, Recall@1 {metrics['recall@1']:.4f}")
+            map_at_r, recall = 100 * metrics["map@r"], 100 * metrics["recall@1"]
+            self.log.bar.set_postfix_str(f"MAP@R {map_at_r:.1f}, Recall@1 {recall:.1f}")
 
 
 class Follower(Steps):

@@ -64,8 +64,7 @@ class Settings:
         replicas: how many devices mirrored takes, parts of the CPU where there is no GPU; none: every GPU
         sync_batch_norm: batch norm of the whole batch, not of each replica's share
         deterministic: the same numbers in every run; none: where there is no GPU, as it makes GPUs slower
-        precision: float32, float64, or mixed_float16 or mixed_bfloat16, embeddings and loss float32; none: by
-            device
+        precision: float32, float64, mixed_float16 or mixed_bfloat16; none: what the device computes fast in
         jit: compile training steps with XLA
         embedding_dim: numbers in each level's embedding; none: the backbone's default
         input_px: side of the square that the network sees, in pixels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -15,8 +14,9 @@ import tensorflow as tf
 from PIL import Image
 
 from rll_tf.data import Catalogue
-from rll_tf.evaluation import concatenate_levels, draw_ranked_lists, pick_ranked_lists
-from rll_tf.evaluation.pictures import as_picture, fit
+from rll_tf.evaluation import concatenate_levels
+from rll_tf.evaluation.pictures import fit
+from rll_tf.training.lists import class_name, draw_lists, open_picture
 from rll_tf.training.run import Run
 
 FOLDER = "tensorboard"  # of a run's
@@ -94,37 +94,21 @@ class TensorBoard(keras.callbacks.Callback):
             step: of the model.
         """
         vectors = concatenate_levels(embeddings)
-
-        def picture(index: int) -> Image.Image:
-            return as_picture(Image.open(io.BytesIO(pictures.encoded(index))))
-
-        def name(index: int) -> str:
-            return " ".join(pictures.class_names[pictures.labels[index]].split())
-
-        lists = pick_ranked_lists(vectors, pictures.labels)
-        figure = draw_ranked_lists(
-            self.folder / "ranked_lists.png",
-            [picture(index) for index in lists.queries],
-            [[picture(index) for index in row] for row in lists.neighbours],
-            lists.correct,
-            distances=lists.distances,
-            query_captions=[name(index) for index in lists.queries],
-            neighbour_captions=[[name(index) for index in row] for row in lists.neighbours],
-            subtitle=f"{pictures.spec}, validation classes, step {step}",
-        )
+        subtitle = f"{pictures.spec}, validation classes, step {step}"
+        figure = draw_lists(self.folder / "ranked_lists.png", vectors, pictures, "Ranked lists", subtitle)
         with self.writer.as_default():
             tf.summary.image("ranked_lists", tf.io.decode_png(figure.read_bytes(), 3)[None], step)
 
         chosen = np.sort(np.random.default_rng(0).permutation(len(vectors))[:PROJECTED])
         lines = {
             "vectors.tsv": ["\t".join(f"{value:.5g}" for value in row) for row in vectors[chosen]],
-            "metadata.tsv": [name(index) for index in chosen],
+            "metadata.tsv": [class_name(pictures, index) for index in chosen],
             "projector_config.pbtxt": [PROJECTOR],
         }
         for file, content in lines.items():
             text = "\n".join(content) + "\n"
             (self.folder / file).write_text(text, encoding="utf-8", errors="replace")
-        _sprite([picture(index) for index in chosen]).save(self.folder / "sprite.png")
+        _sprite([open_picture(pictures, index) for index in chosen]).save(self.folder / "sprite.png")
 
 
 def _sprite(pictures: list[Image.Image]) -> Image.Image:

@@ -50,6 +50,8 @@ from rll_tf.training.tensorboard import TensorBoard
 
 _LINE = "{desc} |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
+FEW_CLASSES = 5
+
 
 def train(
     settings: Settings,
@@ -164,6 +166,11 @@ def _adapt(
         if settings.patience is not None:
             raise ValueError(f"patience needs classes to validate on; none of {pictures.spec} are held out")
         print("no classes are held out for validation: the last checkpoint counts as the best")
+    elif held_out.class_count < FEW_CLASSES:
+        print(
+            f"with fewer than {FEW_CLASSES} classes held out, chance has a part in which checkpoint is best: "
+            "--set validation_share=SHARE holds out more, --fold I/K others"
+        )
     single = classes[counts == 1]
     if len(single):
         print(
