@@ -85,8 +85,8 @@ def demo_photos(photos: Path) -> None:
     train(PHOTOS_RECIPE, data=data, out=run_folder, assignments=assignments, skip=True)
 
     _say(
-        "How often is the nearest other photograph of the same class? On the classes never seen, by raw pixels, "
-        "by the features of ImageNet's weights (pretrained) and by the best checkpoint:"
+        "How often is the nearest other photograph of the same class? On the classes never seen, by "
+        "raw pixels, by the features of ImageNet's weights (pretrained) and by the best checkpoint:"
     )
     run = Run.open(run_folder)
     settings: Settings = run.settings

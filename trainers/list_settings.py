@@ -29,8 +29,6 @@ def list_settings(recipe_name: str | None) -> None:
         parameters = [f"loss.{key}={as_text(value)}" for key, value in loss_parameters(name).items()]
         rows.append((f"loss={name}", "", " ".join(parameters)))
     if recipe is not None and recipe.choose is not None:
-        print(
-            f"{recipe_name} chooses most settings from the pictures, and rll train prints which; the defaults:"
-        )
+        print(f"{recipe_name} chooses from the pictures, and rll train prints what; the defaults:")
     print_table(rows)
     print("rll train RECIPE --set SETTING=VALUE replaces any")
