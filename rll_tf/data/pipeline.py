@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ MEMORY_BYTES = 2 * 2**30
 
 def class_balanced_dataset(
     pictures: Any,
-    labels: npt.ArrayLike,
-    classes_per_batch: int,
-    images_per_class: int,
+    labels: npt.ArrayLike | None = None,
+    classes_per_batch: int = 60,
+    images_per_class: int = 3,
     *,
     seed: int = 0,
     first_step: int = 0,
@@ -38,26 +38,29 @@ def class_balanced_dataset(
     Args:
         pictures: an array [n, ...]; or a function of TensorFlow ops from a picture's index, an int64 scalar,
             to the picture, such as one that reads and prepares a file; or a `tf.data.Dataset` that ends, of
-            pictures (or tuples that begin with one) of equal shape in the order of the labels. A dataset has
-            no random access: it is read into memory once.
-        labels: [n] integers or strings.
-        classes_per_batch: C, how many classes a batch shows.
-        images_per_class: K, how many pictures of each.
+            (picture, label) or of pictures in the order of `labels`, in batches or one by one, all of one
+            shape. A dataset has no random access: it is read into memory once. Of labels in a dictionary, one
+            for each output, the first counts.
+        labels: [n] integers or strings; None where the dataset has them.
+        classes_per_batch: C, how many classes a batch shows; by default the paper's.
+        images_per_class: K, how many pictures of each; by default the paper's.
         seed: of the draw.
         first_step: where to begin, e.g. after a resume.
 
     Returns:
-        A dataset of ([C·K, ...], [C·K] labels as they were given), class by class: pass `shuffle=False` and
-        `steps_per_epoch` to `fit`.
+        A dataset of ([C·K, ...], [C·K] labels), class by class: pass `shuffle=False` and `steps_per_epoch` to
+        `fit`.
 
     Raises:
-        ValueError: there are not as many pictures as labels, or the sampler's bounds are not kept.
+        ValueError: there are not as many pictures as labels; labels are missing, are no integers or strings,
+            or are not those of the dataset; a dataset has no end; or the sampler's bounds are not kept.
     """
-    labels = np.asarray(labels)
-    batches = ClassBalancedBatches(numbered(labels)[0], classes_per_batch, images_per_class, seed)
     if isinstance(pictures, tf.data.Dataset):
-        elements = progress(pictures.as_numpy_iterator(), "reading pictures", total=len(labels))
-        pictures = np.stack([_first(element) for element in elements])
+        pictures, labels = _read(pictures, labels)
+    if labels is None:
+        raise ValueError("labels must be given: only a tf.data.Dataset of (picture, label) has its own")
+    labels = _checked(labels)
+    batches = ClassBalancedBatches(numbered(labels)[0], classes_per_batch, images_per_class, seed)
     if not callable(pictures):
         if len(pictures) != len(labels):
             raise ValueError(
@@ -73,8 +76,60 @@ def class_balanced_dataset(
     )
 
 
-def _first(element: Any) -> Any:
-    return element[0] if isinstance(element, tuple) else element
+def _checked(labels: npt.ArrayLike) -> np.ndarray:
+    """Labels [n], as they are."""
+    array = np.asarray(labels)
+    is_list = array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)
+    if not is_list or array.dtype.kind not in "iubUSO":
+        raise ValueError(
+            "labels must be integers or strings, one per picture, and not one-hot: "
+            f"got shape {array.shape}, dtype {array.dtype}"
+        )
+    return array.reshape(-1)
+
+
+def _read(dataset: tf.data.Dataset, given: npt.ArrayLike | None) -> tuple[np.ndarray, npt.ArrayLike | None]:
+    """A dataset's pictures and labels, of one pass, since the next one may be in another order."""
+    spec, count = dataset.element_spec, dataset.cardinality().numpy()
+    if not isinstance(spec[0] if isinstance(spec, tuple) else spec, tf.TensorSpec):
+        raise ValueError(f"a dataset must be of (picture, label) or of pictures: got elements {spec}")
+    if count == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("pictures must be a dataset that ends: it repeats for ever")
+    pictures: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    elements = dataset.as_numpy_iterator()
+    for element in progress(elements, "reading pictures", total=None if count < 0 else count):
+        if not isinstance(element, tuple) or len(element) == 1:
+            pictures.append(element[0] if isinstance(element, tuple) else element)
+            continue
+        picture, label = element[:2]
+        label = np.asarray(next(iter(label.values())) if isinstance(label, Mapping) else label)
+        is_batch = label.ndim > 0 and label.shape[:1] == picture.shape[:1]
+        pictures.extend(picture if is_batch else [picture])
+        labels.extend(_checked(label if is_batch else label.reshape(1, -1)))
+    if labels:
+        found = np.stack(labels)
+        if given is not None:
+            _check_same(_checked(given), found)
+        given = found
+    elif given is not None and len(pictures) != len(_checked(given)) == sum(map(len, pictures)):
+        pictures = [picture for batch in pictures for picture in batch]
+    shapes = list(dict.fromkeys(map(np.shape, pictures)))
+    if len(shapes) != 1:
+        got = f"{shapes[0]} and {shapes[1]}; resize them first" if shapes else "no picture"
+        raise ValueError(f"a dataset must hold pictures of one shape: got {got}")
+    return np.stack(pictures), given
+
+
+def _check_same(given: np.ndarray, found: np.ndarray) -> None:
+    """Labels that are given must be those that the dataset yields, strings as bytes."""
+    texts = tf.constant(given).numpy()
+    if len(texts) != len(found) or (texts != found).any():
+        differ = "" if len(texts) != len(found) else f", {np.sum(texts != found)} of them different"
+        raise ValueError(
+            f"labels must be those that the dataset yields, in its order: got {len(texts)} for {len(found)} "
+            f"pictures{differ}; leave labels out, they are read with the pictures"
+        )
 
 
 def _indices(batches: ClassBalancedBatches, first_step: int) -> tf.data.Dataset:

@@ -25,9 +25,10 @@ def first_two(dataset):
         PICTURES,
         lambda index: tf.gather(tf.constant(PICTURES), index),
         tf.data.Dataset.from_tensor_slices(PICTURES),
+        tf.data.Dataset.from_tensor_slices(PICTURES).batch(3),
         tf.data.Dataset.from_tensor_slices((PICTURES, LABELS)),
     ],
-    ids=["array", "function", "dataset", "dataset of pairs"],
+    ids=["array", "function", "dataset", "dataset of batches", "dataset of pairs"],
 )
 def test_every_source_gives_the_samplers_batches(pictures):
     """Its pictures, with the labels that were given; any step can be first."""
@@ -35,6 +36,51 @@ def test_every_source_gives_the_samplers_batches(pictures):
     expected = [(sampler[step].tolist(), LABELS[sampler[step]].tolist()) for step in range(3)]
     assert first_two(class_balanced_dataset(pictures, LABELS, 2, 2, seed=5)) == expected[:2]
     assert first_two(class_balanced_dataset(pictures, LABELS, 2, 2, seed=5, first_step=1)) == expected[1:]
+
+
+@pytest.mark.parametrize(
+    "names", [LABELS, LABELS[:, None], LABELS.astype(str)], ids=["[n]", "[n, 1]", "strings"]
+)
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_a_dataset_keeps_its_labels(names, batch_size):
+    """Shuffled anew in every pass, in batches or one by one: a picture has the label that it came with."""
+    dataset = tf.data.Dataset.from_tensor_slices((PICTURES, names)).shuffle(8, seed=1)
+    dataset = dataset if batch_size is None else dataset.batch(batch_size)
+    shown = set()
+    for batch, labels in class_balanced_dataset(dataset, None, 3, 2).take(4).as_numpy_iterator():
+        numbers = batch[:, 0, 0, 0]
+        assert labels.astype(int).tolist() == LABELS[numbers].tolist()
+        shown |= set(numbers)
+    assert len(shown) > 6
+    with pytest.raises(
+        ValueError, match=r"those that the dataset yields, in its order: .* of them different"
+    ):
+        class_balanced_dataset(dataset, names, 3, 2)
+
+
+def test_a_dataset_that_can_not_be_read_is_refused():
+    """Without end, one-hot or floating labels, none at all, dictionaries, several shapes."""
+    slices = tf.data.Dataset.from_tensor_slices
+    pairs = slices((PICTURES, LABELS))
+    for dataset, message in [
+        (pairs.repeat(), "must be a dataset that ends"),
+        (slices((PICTURES, np.eye(10)[LABELS])), r"not one-hot: got shape \(1, 10\)"),
+        (slices((PICTURES, np.eye(10)[LABELS])).batch(3), r"not one-hot: got shape \(3, 10\)"),
+        (slices((PICTURES, LABELS / 2)), "must be integers or strings"),
+        (slices(PICTURES), "labels must be given"),
+        (slices({"image": PICTURES, "label": LABELS}), r"must be of \(picture, label\) or of pictures: got"),
+        (pairs.take(0), "of one shape: got no picture"),
+        (
+            tf.data.Dataset.range(1, 5).map(lambda side: (tf.zeros([side, 2]), side)),
+            r"of one shape: got \(1, 2\) and \(2, 2\); resize them first",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            class_balanced_dataset(dataset, classes_per_batch=3, images_per_class=2)
+    with pytest.raises(ValueError, match="got 5 for 8 pictures; leave labels out"):
+        class_balanced_dataset(pairs, LABELS[:5], 2, 2)
+    with pytest.raises(ValueError, match="8 of them different"):
+        class_balanced_dataset(pairs, LABELS.astype(str), 2, 2)
 
 
 def test_labels_may_be_strings():
