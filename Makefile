@@ -39,8 +39,10 @@ $(READY): requirements-dev.txt setup.cfg pyproject.toml
 demo: venv
 	$(BIN)/rll demo
 
-demo-photos: venv
+# Checked before .venv is built, which takes minutes.
+demo-photos:
 	@test -n "$(PHOTOS)" || { echo 'make demo-photos PHOTOS=FOLDER: a directory of photographs for each class'; exit 1; }
+	@$(MAKE) --no-print-directory venv
 	$(BIN)/rll demo --photos "$(PHOTOS)"
 
 # Optimising what XLA compiles is a good part of the losses' time; test-all runs it as users do.

@@ -123,5 +123,8 @@ def _newest_version(folder: Path) -> Path:
         entry for entry in folder.iterdir() if entry.name.isdigit() and (entry / "saved_model.pb").is_file()
     ]
     if not versions:
-        raise FileNotFoundError(f"{folder} holds no exported model: it has no <version>/saved_model.pb")
+        raise FileNotFoundError(
+            f"{folder} holds no exported model: it has no <version>/saved_model.pb; "
+            "rll export RUN --to FOLDER makes one"
+        )
     return max(versions, key=lambda version: int(version.name))

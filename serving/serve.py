@@ -67,7 +67,8 @@ class Service:
             )
         if not versions_of(self.model):
             raise FileNotFoundError(
-                f"{self.model} holds no exported model: it has no <version>/saved_model.pb"
+                f"{self.model} holds no exported model: it has no <version>/saved_model.pb; "
+                "rll export RUN --to FOLDER makes one"
             )
         if not self.name or set(self.name) & set("/:"):
             raise ValueError(f"the model's name must be a name without / and :; got {self.name!r}")

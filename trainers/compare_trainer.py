@@ -41,7 +41,7 @@ class RllTrain:
         out: Path,
         jobs: int,
     ) -> None:
-        from rll_tf.data import skip_corrupt
+        from rll_tf.data import counted, skip_corrupt
 
         self.comparison, self.catalogue, self.other = comparison, catalogue, other
         self.recipe, self.out = recipe, out
@@ -55,7 +55,7 @@ class RllTrain:
             }
         damaged = skip_corrupt(catalogue.without_test())[1].reasons
         if damaged:
-            print(f"{len(damaged):,} damaged pictures are left out of training, such as {damaged[0]}")
+            print(f"{counted(len(damaged), 'damaged picture')} left out of training, such as {damaged[0]}")
         self.flags = ["--skip-corrupt"] if damaged else []
         self.children: set[subprocess.Popen] = set()
         self.lock, self.stopped = threading.Lock(), False
@@ -152,10 +152,12 @@ class RllTrain:
     @property
     def test_name(self) -> str:
         """What is tested on, in words."""
+        from rll_tf.data import counted
+
         pictures, in_gallery = self._test_pictures()
-        of = f"{len(pictures):,} pictures of {pictures.class_count:,} classes"
+        of = f"{counted(len(pictures), 'picture')} of {counted(pictures.class_count, 'class')}"
         if self.skipped.reasons:
-            of += f" ({len(self.skipped.reasons):,} damaged pictures left out)"
+            of += f" ({counted(len(self.skipped.reasons), 'damaged picture')} left out)"
         if self.other is not None:
             return f"{self.other.spec}, {of}"
         if in_gallery is not None:

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 from collections.abc import Iterator
 
-from rll_tf.data import DATASETS, Dataset, dataset_path, open_dataset
+from rll_tf.data import DATASETS, Dataset, counted, dataset_path, open_dataset
 from rll_tf.data.download import Progress, RemoteFile
 from rll_tf.data.fetch import SOURCES
 from rll_tf.data.fetch import fetch as fetch_files
@@ -47,7 +47,7 @@ def _state(name: str, entry: Dataset) -> tuple[str, str]:
         # An error of the system has a number; the readers' own, of what is missing, have none.
         unreadable = isinstance(error, OSError) and error.errno is not None
         return "unreadable" if unreadable else "incomplete", f"{name}: {error}" if unreadable else str(error)
-    return f"yes, {len(catalogue):,} pictures", ""
+    return f"yes, {counted(len(catalogue), 'picture')}", ""
 
 
 def fetch(name: str) -> None:

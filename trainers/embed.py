@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rll_tf.data import Catalogue, skip_corrupt
+from rll_tf.data import Catalogue, counted, skip_corrupt
 from rll_tf.files import replacing
 from rll_tf.progress import progress
 from rll_tf.training import CONCAT
@@ -69,7 +69,7 @@ def embed(
         )
     if skipped is not None:
         print("\n".join(skipped.report()))
-    print(f"embedded {len(catalogue)} pictures: {to}")
+    print(f"embedded {counted(len(catalogue), 'picture')}: {to}")
 
 
 def _encoded(catalogue: Catalogue) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from unittest import mock
 import click
 import numpy as np
 
-from rll_tf.data import printable
+from rll_tf.data import counted, printable
 from rll_tf.data.folder import is_picture_name
 from rll_tf.progress import say, waiting
 from rll_tf.training import CONCAT
@@ -129,8 +129,8 @@ def embed_beam(
         for entry in result.metrics().query(MetricsFilter().with_namespace(COUNTERS))["counters"]
     }
     if skipped := counts.get(UNREADABLE, 0):
-        print(f"skipped {skipped:,} pictures: {FileSystems.join(to, UNREADABLE)}-*.jsonl")
-    print(f"embedded {counts.get('embedded', 0):,} pictures: {to}")
+        print(f"skipped {counted(skipped, 'picture')}: {FileSystems.join(to, UNREADABLE)}-*.jsonl")
+    print(f"embedded {counted(counts.get('embedded', 0), 'picture')}: {to}")
 
 
 class Read(beam.DoFn):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rll_tf.data import Catalogue, Skipped, printable, skip_corrupt
+from rll_tf.data import Catalogue, Skipped, counted, printable, skip_corrupt
 from rll_tf.evaluation import format_table, retrieval_metrics
+from rll_tf.progress import say
 from rll_tf.training import Run, check_same_pictures, evaluate_embeddings
 from rll_tf.training import embed as embed_pictures
 from rll_tf.training.files import write_json
@@ -35,6 +36,8 @@ def evaluate(
     the metrics of all, the page's pictures are searched by the first.
 
     The arguments are those of `rll evaluate --help`. On the page, every picture is a query among all.
+
+    A line on standard error says how many of the classes that `data` names a run was trained on.
 
     What `rll embed` wrote is evaluated as it is, at its one level.
 
@@ -76,11 +79,24 @@ def evaluate(
         write_json(json_file, result)
     if report is not None and first is not None:
         print(f"report: {write_page(report, runs, pictures, first, result, rows)}")
-    counts = f"{result['queries']} queries of {result['classes']} classes"
+    counts = f"{counted(result['queries'], 'query')} of {counted(result['classes'], 'class')}"
     print(f"{printable(pictures.spec)}, split {chosen}: {counts}")
     print(format_table(rows))
     if skipped is not None:
         print("\n".join(skipped.report()))
+    if data is not None:
+        for run in runs:
+            _warn_of_trained(run, pictures)
+
+
+def _warn_of_trained(run: Run, pictures: Catalogue) -> None:
+    """One line on standard error, if a run was trained on classes of these names: they flatter it."""
+    names = {pictures.class_names[label] for label in np.unique(pictures.labels)}
+    if trained := names.intersection(run.config["classes"].get("train", ())):
+        say(
+            f"warning: {run.folder} was trained on {len(trained)} of these {counted(len(names), 'class')}, "
+            "by their names: the metrics are not those of classes never seen"
+        )
 
 
 def _evaluate_gallery(file: Path, json_file: Path | None) -> None:
@@ -92,7 +108,7 @@ def _evaluate_gallery(file: Path, json_file: Path | None) -> None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         result = {"data": str(file), "split": "all", "queries": len(labels), "classes": classes}
         write_json(json_file, {**result, "levels": levels})
-    print(f"{printable(str(file))}: {len(labels)} queries of {classes} classes")
+    print(f"{printable(str(file))}: {counted(len(labels), 'query')} of {counted(classes, 'class')}")
     print(format_table(levels))
 
 

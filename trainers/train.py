@@ -128,10 +128,13 @@ def _settings(recipe: Recipe, catalogue: Catalogue, assignments: Sequence[str]) 
     """The recipe's settings for these pictures, some replaced by the user's; what it chose is printed."""
     settings = recipe.settings_for(catalogue, assignments)
     if recipe.choose is not None:
+        from rll_tf.data import counted
+
         weights = "random weights" if settings.weights is None else f"weights={settings.weights}"
         print(
-            f"chosen from {len(catalogue)} pictures of {catalogue.class_count} classes: {settings.backbone} "
-            f"from {weights} at {settings.input_px} px, {settings.steps} steps of "
+            f"chosen from {counted(len(catalogue), 'picture')} of {counted(catalogue.class_count, 'class')}: "
+            f"{settings.backbone} from {weights} at {settings.input_px} px, "
+            f"{counted(settings.steps, 'step')} of "
             f"{settings.classes_per_batch} × {settings.images_per_class}, "
             f"learning_rate {settings.learning_rate:g}, margin {settings.margin:g}, "
             f"embedding_dim {settings.embedding_dim}; --set replaces any of them"

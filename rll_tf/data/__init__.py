@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 from rll_tf.data import cars196, cub200, digits, folder, glyphs, inshop, sop, table, tfds
 from rll_tf.data.cache import PictureCache
-from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.catalogue import Catalogue, counted, printable
 from rll_tf.data.image_header import header_pixels
 from rll_tf.data.images import Augmentation, Preprocessing
 from rll_tf.data.integrity import (
@@ -38,6 +39,7 @@ __all__ = [
     "Skipped",
     "class_balanced_batches",
     "class_balanced_dataset",
+    "counted",
     "dataset_path",
     "duplicates",
     "evaluation_batches",
@@ -120,7 +122,8 @@ def open_dataset(spec: str) -> Catalogue:
     if name not in DATASETS:
         known = ", ".join(entry.usage for entry in DATASETS.values())
         what = f"unknown data set {spec!r}" if spec else "a SPEC must name a data set; got none"
-        raise ValueError(f"{what}; known are: {known}")
+        meant = f"; did you mean folder:{spec}?" if spec and Path(spec).expanduser().is_dir() else ""
+        raise ValueError(f"{what}; known are: {known}{meant}")
     dataset = DATASETS[name]
     if dataset.has_path:
         if not path and not dataset.has_default_path:

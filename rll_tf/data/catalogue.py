@@ -18,6 +18,13 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: `1 class`, `2 classes`, `3,000 pictures`, `4 queries`."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
     """An ordered list of n labelled pictures; the same for every data set.
@@ -142,6 +149,7 @@ class Catalogue:
         if len(classes) < 4:
             raise ValueError(
                 f"setting test classes apart needs at least 4 classes; {self.spec} has {len(classes)}"
+                f"{folder_hint(self.spec)}"
             )
         shuffled = np.random.default_rng(len(classes)).permutation(classes)
         test = np.isin(self.labels, shuffled[: min(max(2, round(share * len(classes))), len(classes) - 2)])
@@ -228,6 +236,11 @@ class Catalogue:
         buffer = io.BytesIO()
         Image.fromarray(self.pixels[index].squeeze()).save(buffer, format="PNG")
         return buffer.getvalue()
+
+
+def folder_hint(spec: str) -> str:
+    """What the error adds where a data set has too few classes: how a folder has more."""
+    return ": a folder needs one directory per class" if spec.startswith("folder:") else ""
 
 
 def numbered(labels: npt.ArrayLike) -> tuple[np.ndarray, tuple[str, ...]]:

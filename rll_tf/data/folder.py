@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.catalogue import Catalogue, counted, printable
 from rll_tf.progress import progress
 
 PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -48,7 +48,7 @@ def folder(path: str | os.PathLike[str]) -> Catalogue:
         )
     if left_out:
         warnings.warn(
-            f"{printable(str(root))}: {sum(others.values()):,} files of other kinds are left out, by suffix: "
+            f"{printable(str(root))}: {counted(others.total(), 'file')} of other kinds left out, by suffix: "
             f"{left_out}; pictures are {', '.join(PICTURE_SUFFIXES)}",
             stacklevel=3,
         )

@@ -10,7 +10,7 @@ from collections import defaultdict
 import numpy as np
 import tensorflow as tf
 
-from rll_tf.data.catalogue import Catalogue, printable
+from rll_tf.data.catalogue import Catalogue, counted, printable
 from rll_tf.data.decode import decode
 from rll_tf.progress import progress
 
@@ -62,9 +62,14 @@ class Skipped:
         """Lines for the end of a command: the count, each picture, each class."""
         if not self.reasons:
             return ["no picture was skipped"]
-        lines = [f"skipped {len(self.reasons):,} pictures:", *(f"  {reason}" for reason in self.reasons)]
+        lines = [
+            f"skipped {counted(len(self.reasons), 'picture')}:",
+            *(f"  {reason}" for reason in self.reasons),
+        ]
         if self.classes:
-            lines.append(f"no picture is left of {len(self.classes):,} classes: {', '.join(self.classes)}")
+            lines.append(
+                f"no picture is left of {counted(len(self.classes), 'class')}: {', '.join(self.classes)}"
+            )
         return lines
 
 
@@ -138,8 +143,10 @@ def report_duplicates(catalogue: Catalogue) -> list[str]:
         return " = ".join(printable(catalogue.paths[index]) for index in group[:2])
 
     copies = sum(len(group) - 1 for group in groups)
-    lines = [f"{copies:,} picture files are copies of another, such as {example(groups[0])}"]
+    are = "is a copy" if copies == 1 else "are copies"
+    lines = [f"{counted(copies, 'picture file')} {are} of another, such as {example(groups[0])}"]
     crossing = [group for group in groups if len(set(catalogue.labels[group])) > 1]
     if crossing:
-        lines.append(f"{len(crossing):,} of them lie in several classes, such as {example(crossing[0])}")
+        lie = "lies" if len(crossing) == 1 else "lie"
+        lines.append(f"{len(crossing):,} of them {lie} in several classes, such as {example(crossing[0])}")
     return lines

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rll_tf.data.catalogue import Catalogue
+from rll_tf.data.catalogue import Catalogue, counted
 from rll_tf.progress import progress
 
 
@@ -26,7 +26,7 @@ class Counts(NamedTuple):
     pictures: int
 
     def __str__(self) -> str:
-        return f"{self.pictures:,} pictures of {self.classes:,} classes"
+        return f"{counted(self.pictures, 'picture')} of {counted(self.classes, 'class')}"
 
 
 def find_tree(name: str, path: str | os.PathLike[str], tops: Sequence[str], file: str) -> Path:

@@ -22,10 +22,12 @@ from rll_tf.data import (
     CorruptPictureError,
     PictureCache,
     class_balanced_batches,
+    counted,
     evaluation_batches,
     name_corrupt,
     training_batches,
 )
+from rll_tf.data.catalogue import folder_hint
 from rll_tf.evaluation import RetrievalMetrics
 from rll_tf.models import find_backbone, pretrained_origin
 from rll_tf.progress import progress
@@ -159,9 +161,17 @@ def _adapt(
     """Settings that these pictures allow; what is changed or unusual about them is printed."""
     classes, counts = np.unique(pictures.labels, return_counts=True)
     if len(classes) < 2:
-        raise ValueError(f"training needs at least 2 classes of pictures; {pictures.spec} has {len(classes)}")
-    validated = f", {held_out.class_count} classes held out for validation" if held_out else ""
-    print(f"training on {len(pictures)} pictures of {len(classes)} classes{validated}")
+        raise ValueError(
+            f"training needs at least 2 classes of pictures; {pictures.spec} has {len(classes)}"
+            f"{folder_hint(pictures.spec)}"
+        )
+    if counts.max() < 2:
+        raise ValueError(
+            "training needs classes of at least 2 pictures, which it compares; "
+            f"each of the {len(classes)} training classes of {pictures.spec} has a single one"
+        )
+    validated = f", {counted(held_out.class_count, 'class')} held out for validation" if held_out else ""
+    print(f"training on {counted(len(pictures), 'picture')} of {counted(len(classes), 'class')}{validated}")
     if held_out is None:
         if settings.patience is not None:
             raise ValueError(f"patience needs classes to validate on; none of {pictures.spec} are held out")
@@ -174,8 +184,9 @@ def _adapt(
     single = classes[counts == 1]
     if len(single):
         print(
-            f"{len(single)} of the classes have a single picture (the first is "
-            f"{pictures.class_names[single[0]]}): it is repeated, so it has no true positives"
+            f"{len(single)} of the classes {'has' if len(single) == 1 else 'have'} a single picture "
+            f"(the first is {pictures.class_names[single[0]]}): it is repeated, so it has no true positives "
+            "and teaches nothing about its class"
         )
     if settings.classes_per_batch > len(classes):
         given = settings.classes_per_batch

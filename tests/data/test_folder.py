@@ -30,9 +30,7 @@ def test_a_class_is_every_directory_that_holds_pictures(tmp_path):
         tmp_path / "empty" / "README",
         tmp_path / "empty" / "Notes.TXT",
     )
-    with pytest.warns(
-        UserWarning, match=r"3 files of other kinds are left out, by suffix: 2 \.txt, 1 without"
-    ):
+    with pytest.warns(UserWarning, match=r"3 files of other kinds left out, by suffix: 2 \.txt, 1 without"):
         catalogue = open_dataset(f"folder:{tmp_path}")
     assert catalogue.class_names == ("a", "a/deep", "b")
     assert [os.path.relpath(path, tmp_path) for path in catalogue.paths] == [

@@ -44,7 +44,7 @@ def test_a_class_that_vanished_is_named(folder):
     kept, skipped = skip_corrupt(catalogue)
     assert set(kept.labels) == {0, 1, 3}
     assert skipped.classes == ("class 2",)
-    assert skipped.report()[-1] == "no picture is left of 1 classes: class 2"
+    assert skipped.report()[-1] == "no picture is left of 1 class: class 2"
 
 
 def test_where_nothing_is_wrong_nothing_changes(folder):
@@ -69,5 +69,5 @@ def test_copies_are_found_by_content(folder):
     assert duplicates(catalogue) == [[0, 1, 5]]
     lines = report_duplicates(catalogue)
     assert lines[0] == f"2 picture files are copies of another, such as {first} = {second}"
-    assert lines[1].startswith("1 of them lie in several classes")
+    assert lines[1].startswith("1 of them lies in several classes")
     assert duplicates(open_dataset("digits")) == []

@@ -105,10 +105,24 @@ def test_files_of_other_kinds_are_counted_in_one_line(run_folder, tmp_path, capf
     folder = write_pictures(tmp_path / "pictures", classes=3)
     (folder / "class 1" / "scan.TIF").touch()
     rll("evaluate", run_folder, "--data", f"folder:{folder}")
-    assert capfd.readouterr().err == (
-        f"warning: {folder}: 1 files of other kinds are left out, by suffix: 1 .tif; "
+    assert capfd.readouterr().err.startswith(
+        f"warning: {folder}: 1 file of other kinds left out, by suffix: 1 .tif; "
         "pictures are .bmp, .gif, .jpeg, .jpg, .png, .webp\n"
     )
+
+
+def test_evaluate_warns_of_classes_trained_on(run_folder, tmp_path, capfd):
+    """By their names, in one line on standard error; none where there are no such classes."""
+    names = json.loads((run_folder / "config.json").read_text())["classes"]
+    folder = write_pictures(tmp_path / "pictures", classes=3)
+    trained = len(set(names["train"]) & {"class 0", "class 1", "class 2"})
+    assert trained
+    rll("evaluate", run_folder, "--data", f"folder:{folder}")
+    assert f"warning: {run_folder} was trained on {trained} of these 3 classes" in capfd.readouterr().err
+    for number in range(3):
+        (folder / f"class {number}").rename(folder / f"new {number}")
+    rll("evaluate", run_folder, "--data", f"folder:{folder}")
+    assert capfd.readouterr().err == ""
 
 
 def test_several_runs_stand_side_by_side(run_folder, tmp_path, capfd):
@@ -196,7 +210,13 @@ def test_mistakes_before_training_are_one_line(capfd, pictures, tmp_path, run_fo
     assert "--resume" in message
     one = tmp_path / "one"
     write_pictures(one, classes=1)
-    assert "at least 2 classes of pictures" in error_of(capfd, *train, "--data", f"folder:{one}")
+    message = error_of(capfd, *train, "--data", f"folder:{one}")
+    assert f"2 classes of pictures; folder:{one} has 1: a folder needs one directory per class" in message
+    assert f"did you mean folder:{one}?" in error_of(capfd, *train, "--data", one)
+    single = write_pictures(tmp_path / "single", per_class=1)
+    message = error_of(capfd, "train", "folder", "--out", tmp_path / "run", "--data", f"folder:{single}")
+    assert "classes of at least 2 pictures" in message
+    assert "each of the 6 training classes of folder:" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -252,7 +272,7 @@ def test_mistakes_of_the_other_commands_are_one_line(capfd, run_folder, exported
     assert "is not a run" in error_of(capfd, "evaluate", tmp_path)
     assert "no split 'test'" in error_of(capfd, "evaluate", run_folder, *data, "--split", "test")
     assert "is not a run" in error_of(capfd, "export", tmp_path, "--to", tmp_path / "e")
-    assert "holds no exported model" in error_of(capfd, "embed", tmp_path, *data, *to)
+    assert "rll export RUN --to FOLDER makes one" in error_of(capfd, "embed", tmp_path, *data, *to)
     assert "no level 'top'; it has: low, mid, high" in error_of(
         capfd, "embed", exported, *data, *to, "--level", "top"
     )

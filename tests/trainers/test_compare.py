@@ -78,7 +78,7 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     out = tmp_path / "out"
     assert compare(folder, out, "--losses", "ranked_list") == 1
     printed, message = capsys.readouterr()
-    assert f"1 damaged pictures are left out of training, such as {damaged}" in printed
+    assert f"1 damaged picture left out of training, such as {damaged}" in printed
     assert next(iter(hidden)) in message
     assert message.count("\n") == 1
     assert len(list(out.glob("runs/*/*/outcome.json"))) == len(trainings) == 2
@@ -91,7 +91,7 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     results = json.loads((out / "results.json").read_text())
     (row,) = results["rows"]
     assert results["data"] == f"folder:{folder}"
-    assert "19 pictures of 5 classes (1 damaged pictures left out)" in results["test"]
+    assert "19 pictures of 5 classes (1 damaged picture left out)" in results["test"]
     assert (row["loss"], row["trials"], set(row["levels"])) == ("ranked_list", 1, {"high", "concat"})
     assert row["levels"]["high"]["recall@1"].keys() == {"mean", "ci95", "values"}
     assert row["seconds_a_step"] > 0 < row["peak_memory_mib"]

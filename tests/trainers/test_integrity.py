@@ -57,9 +57,9 @@ def odd_run(odd_folder, tmp_path_factory):
 def test_training_reports_what_is_odd_and_skips_what_is_corrupt(odd_run):
     """Copies and single pictures before training, skipped files counted and listed at its end."""
     run, output = odd_run
-    assert "1 picture files are copies of another, such as" in output
-    assert "1 of them lie in several classes" in output
-    assert "1 of the classes have a single picture (the first is class 2)" in output
+    assert "1 picture file is a copy of another, such as" in output
+    assert "1 of them lies in several classes" in output
+    assert "1 of the classes has a single picture (the first is class 2): it is repeated" in output
     assert "skipped 2 pictures:\n  " in output
     assert r"\xe9/class 4/0.png is not a whole picture" in output
     classes = json.loads((run / "config.json").read_text())["classes"]
@@ -95,7 +95,7 @@ def test_embed_skips_corrupt_pictures(exported, tmp_path, capfd):
     data = ("--data", f"folder:{folder}", "--to", tmp_path / "x.npz")
     rll("embed", exported, *data, "--skip-corrupt")
     output = capfd.readouterr().out
-    assert "skipped 1 pictures" in output
+    assert "skipped 1 picture:" in output
     assert "embedded 5 pictures" in output
 
 

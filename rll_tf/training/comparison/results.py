@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy import stats
 
+from rll_tf.data import counted
 from rll_tf.evaluation import CONCAT
 from rll_tf.evaluation.tables import SHORT_NAMES, percent
 from rll_tf.training.comparison.rows import Row
@@ -169,10 +170,11 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             lines.append(f"{row['name']}: not shown to be better than the untrained network.")
         if row["diverged"]:
             lines.append(
-                f"{row['name']}: {row['diverged']} seeds diverged; their best earlier checkpoint counts."
+                f"{row['name']}: {counted(row['diverged'], 'seed')} diverged; "
+                "the best earlier checkpoint counts."
             )
     if results.get("shared_pictures"):
-        lines.append(f"{results['shared_pictures']} test pictures are copies of training pictures.")
+        lines.append(f"{counted(results['shared_pictures'], 'test picture')} also among training pictures.")
     return [*lines, *results.get("notes", ())]
 
 
@@ -197,17 +199,17 @@ def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
     lines.append(_validation_in_words(settings))
     if results["trials"]:
         lines += [
-            f"Each loss has {results['trials']} trials. The first is its default; then come random ones, "
-            "then Optuna's tree-structured Parzen estimator. The trial with the highest MAP@R on the "
-            "validation classes is chosen.",
-            f"The chosen setting is trained with {results['seeds']} seeds, which change weights, batches, "
+            f"Each loss has {counted(results['trials'], 'trial')}. The first is its default; then come "
+            "random ones, then Optuna's tree-structured Parzen estimator. The trial with the highest "
+            "MAP@R on the validation classes is chosen.",
+            f"The chosen setting is trained with {counted(results['seeds'], 'seed')}, of weights, batches, "
             "augmentation and held-out classes. Each run is tested once, at its best checkpoint by "
             "validation.",
         ]
     else:
         lines.append(
-            f"Nothing is searched. Each row is trained with {results['seeds']} seeds and tested once, at its "
-            "best checkpoint by validation."
+            f"Nothing is searched. Each row is trained with {counted(results['seeds'], 'seed')} and tested "
+            "once, at its best checkpoint by validation."
         )
     return lines
 
