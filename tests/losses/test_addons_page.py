@@ -15,7 +15,7 @@ CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]  # tests/test_read
 
 @pytest.mark.parametrize("name", ["triplet_semihard", "triplet_hard", "lifted_struct"])
 def test_a_script_logs_what_addons_gave(name):
-    """The page's first code, compiled with the page's import: Keras's loss of each golden batch is Addons'."""
+    """The first code, compiled with the page's import: Keras's loss of each golden batch is Addons'."""
     names = {}
     exec(CODE, names)
     assert isinstance(names["model"].loss, losses.TripletSemiHardLoss)
