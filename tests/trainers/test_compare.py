@@ -109,7 +109,7 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     config_file.write_text(json.dumps(config))
     assert compare(folder, out, "--losses", "ranked_list", "--no-pictures") == 0
     assert "<img" not in (out / "index.html").read_text()
-    assert "trained on 5 of the test classes: it doesn&#39;t compete" in (out / "index.html").read_text()
+    assert "trained on 5 of the test classes: excluded" in (out / "index.html").read_text()
     capsys.readouterr()
     assert compare(folder, out, "--losses", "ranked_list", "--seeds", "2") == 1
     assert "holds another comparison: its seeds is 1; got 2" in capsys.readouterr().err
