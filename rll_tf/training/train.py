@@ -45,6 +45,7 @@ from rll_tf.training.distribution import (
 from rll_tf.training.embed import embed, evaluate_embeddings
 from rll_tf.training.files import write_json
 from rll_tf.training.interrupt import Interrupt
+from rll_tf.training.losses import PROXY_LOSSES
 from rll_tf.training.multi_worker_fit import prepare_fit
 from rll_tf.training.run import Run
 from rll_tf.training.settings import PIXELS, Settings
@@ -165,9 +166,10 @@ def _adapt(
             f"training needs at least 2 classes of pictures; {pictures.spec} has {len(classes)}"
             f"{folder_hint(pictures.spec)}"
         )
-    if counts.max() < 2:
+    compares = settings.loss not in PROXY_LOSSES
+    if compares and counts.max() < 2:
         raise ValueError(
-            "training needs classes of at least 2 pictures, which it compares; "
+            "training needs classes of at least 2 pictures, which the loss compares; "
             f"each of the {len(classes)} training classes of {pictures.spec} has a single one"
         )
     validated = f", {counted(held_out.class_count, 'class')} held out for validation" if held_out else ""
@@ -182,7 +184,7 @@ def _adapt(
             "--set validation_share=SHARE holds out more, --fold I/K others"
         )
     single = classes[counts == 1]
-    if len(single):
+    if compares and len(single):
         print(
             f"{len(single)} of the classes {'has' if len(single) == 1 else 'have'} a single picture "
             f"(the first is {pictures.class_names[single[0]]}): it is repeated, so it has no true positives "
