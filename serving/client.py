@@ -39,7 +39,7 @@ import urllib3
 __all__ = ["DeadlineError", "EmbeddingClient", "EndpointError", "PictureError", "RequestError",
            "SearchResult", "UnavailableError"]  # fmt: skip
 
-DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE, PIXELS_SIGNATURE, SEARCH_SIGNATURE = "serving_default", "pixels", "search"
 # gRPC's default limit is 4 MB; a batch of photographs has more.
 GRPC_MESSAGE_BYTES = 2**28
 # What fits into such a message in base64, with room for the rest: a BMP of 64 million pixels does.
@@ -69,6 +69,8 @@ _STRINGS = {"paths", "class_names"}
 
 T = TypeVar("T")
 R = TypeVar("R")
+# A version's number or label; None for the server's current one.
+Version = int | str | None
 # The first picture's index, and the inputs by name.
 _Batch = tuple[int, Mapping[str, Any]]
 
@@ -198,7 +200,7 @@ class EmbeddingClient:
         url: str,
         model_name: str = "rll_tf",
         *,
-        version: int | str | None = None,
+        version: Version = None,
         batch_size: int = 64,
         batch_bytes: int = 2**24,
         concurrency: int = 4,
@@ -258,9 +260,8 @@ class EmbeddingClient:
             )
         rows = max(1, min(self._batch_size, self._batch_bytes // pixels[0].nbytes))
         starts = range(0, len(pixels), rows)
-        return self._embeddings(
-            "pixels", ((first, {"pixels": pixels[first : first + rows]}) for first in starts)
-        )
+        batches = ((first, {"pixels": pixels[first : first + rows]}) for first in starts)
+        return self._embeddings(PIXELS_SIGNATURE, batches)
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """The nearest pictures of the model's own gallery, for each of these.
@@ -270,7 +271,7 @@ class EmbeddingClient:
             ValueError, TypeError, UnavailableError, DeadlineError, EndpointError: as in `embed`.
         """
         names = [field.name for field in dataclasses.fields(SearchResult)]
-        batches = self._predictions("search", self._picture_batches(pictures), names)
+        batches = self._predictions(SEARCH_SIGNATURE, self._picture_batches(pictures), names)
         columns = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
         for name, dtype in (("ids", np.int64), ("labels", np.int64), ("distances", np.float32)):
             columns[name] = columns[name].astype(dtype)
@@ -306,7 +307,7 @@ class EmbeddingClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, question: Callable[[int | str | None, float], R]) -> R:
+    def _ask(self, question: Callable[[Version, float], R]) -> R:
         return self._retried(
             lambda seconds: question(self.version, seconds), self._deadline(), self._attempts or QUESTIONS
         )
@@ -421,12 +422,7 @@ class _Rest:
         self._model = f"{base}/v1/models/{urllib.parse.quote(model_name)}"
 
     def predict(
-        self,
-        version: int | str | None,
-        signature: str,
-        inputs: Mapping[str, Any],
-        names: list[str],
-        seconds: float,
+        self, version: Version, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
     ) -> dict[str, np.ndarray]:
         columns = {name: _json_column(value) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode("ascii")
@@ -441,7 +437,7 @@ class _Rest:
         except ValueError as error:
             raise self._malformed("the response's rows must be equally long:", error) from error
 
-    def status(self, version: int | str | None, seconds: float) -> dict[int, tuple[str, str]]:
+    def status(self, version: Version, seconds: float) -> dict[int, tuple[str, str]]:
         response = self._call("GET", _suffix(version), None, seconds)
         try:
             return {
@@ -451,7 +447,7 @@ class _Rest:
         except (KeyError, TypeError, ValueError) as error:
             raise self._malformed("no status of a model:", response) from error
 
-    def metadata(self, version: int | str | None, seconds: float) -> tuple[int, dict[str, Any]]:
+    def metadata(self, version: Version, seconds: float) -> tuple[int, dict[str, Any]]:
         response = self._call("GET", f"{_suffix(version)}/metadata", None, seconds)
         try:
             signatures = dict(response["metadata"]["signature_def"]["signature_def"])
@@ -556,12 +552,7 @@ class _Grpc:
         self._models = apis.model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(
-        self,
-        version: int | str | None,
-        signature: str,
-        inputs: Mapping[str, Any],
-        names: list[str],
-        seconds: float,
+        self, version: Version, signature: str, inputs: Mapping[str, Any], names: list[str], seconds: float
     ) -> dict[str, np.ndarray]:
         request = self._spec(self._apis.predict_pb2.PredictRequest(), version)
         request.model_spec.signature_name = signature
@@ -571,7 +562,7 @@ class _Grpc:
         response = self._call(self._predictions.Predict, request, seconds)
         return {name: self._array(response.outputs[name]) for name in names if name in response.outputs}
 
-    def status(self, version: int | str | None, seconds: float) -> dict[int, tuple[str, str]]:
+    def status(self, version: Version, seconds: float) -> dict[int, tuple[str, str]]:
         messages = self._apis.get_model_status_pb2
         request = self._spec(messages.GetModelStatusRequest(), version)
         response = self._call(self._models.GetModelStatus, request, seconds)
@@ -581,7 +572,7 @@ class _Grpc:
             for row in response.model_version_status
         }
 
-    def metadata(self, version: int | str | None, seconds: float) -> tuple[int, dict[str, Any]]:
+    def metadata(self, version: Version, seconds: float) -> tuple[int, dict[str, Any]]:
         from google.protobuf import json_format
 
         messages = self._apis.get_model_metadata_pb2
@@ -607,7 +598,7 @@ class _Grpc:
         texts = [content.decode("utf-8", "surrogateescape") for content in values.flat]
         return np.array(texts, str).reshape(values.shape)
 
-    def _spec(self, request: Any, version: int | str | None) -> Any:
+    def _spec(self, request: Any, version: Version) -> Any:
         request.model_spec.name = self._model_name
         if isinstance(version, str):
             request.model_spec.version_label = version
@@ -622,7 +613,7 @@ class _Grpc:
             raise _error(self._url, error.details() or "no response", error.code().name) from error
 
 
-def _suffix(version: int | str | None) -> str:
+def _suffix(version: Version) -> str:
     """Of a model's path."""
     if isinstance(version, str):
         return f"/labels/{urllib.parse.quote(version, safe='')}"

@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from rll_tf.data import Preprocessing
+from serving.client import DEFAULT_SIGNATURE, PIXELS_SIGNATURE, SEARCH_SIGNATURE
 from serving.guard import Limits
 from serving.search import PackedGallery
 
-DEFAULT, PIXELS, SEARCH = "serving_default", "pixels", "search"
+DEFAULT, PIXELS, SEARCH = DEFAULT_SIGNATURE, PIXELS_SIGNATURE, SEARCH_SIGNATURE
 Outputs = dict[str, tf.Tensor]
 Part = Callable[[tf.Tensor], tf.Tensor]
 Signatures = dict[str, tuple[Callable[[tf.Tensor], Outputs], tf.TensorSpec]]

@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
+from serving.client import DEFAULT_SIGNATURE
 from serving.development.access_log import AccessLog
 from serving.development.errors import INTERNAL, StatusError
 from serving.development.model import ServedModel
-from serving.development.servable import DEFAULT_SIGNATURE
 from serving.development.tensors import from_proto, to_proto
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from serving.client import parse_rejection
+from serving.client import SEARCH_SIGNATURE, parse_rejection
 from serving.development.errors import StatusError, invalid
 from serving.development.servable import Servable
-from serving.signatures import SEARCH
 
 PAGE_FILE = Path(__file__).with_name("page.html")
 TRY_PATH = "/try"
@@ -31,11 +30,11 @@ def find_neighbours(servable: Servable, picture: bytes) -> dict[str, Any]:
     Raises:
         StatusError: the model has no gallery, or rejects the picture.
     """
-    if SEARCH not in servable.signatures:
+    if SEARCH_SIGNATURE not in servable.signatures:
         raise invalid("this model has no gallery: rll export --gallery FILE.npz packs one")
     began = time.perf_counter()
     try:
-        found = servable.run(servable.signature(SEARCH), {"images": np.array([picture], object)})
+        found = servable.run(servable.signature(SEARCH_SIGNATURE), {"images": np.array([picture], object)})
     except StatusError as error:
         raise invalid(_reason(error.message)) from error
     taken_ms = 1000 * (time.perf_counter() - began)

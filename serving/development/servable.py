@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.client import DEFAULT_SIGNATURE
 from serving.development.errors import FAILED_PRECONDITION, StatusError, invalid
 from serving.development.tensors import from_proto
 from serving.warmup import WARMUP_FILE
 
-DEFAULT_SIGNATURE = "serving_default"
 # Signatures of other methods, such as the initialisation, can't be called.
 METHOD = "tensorflow/serving/predict"
 
