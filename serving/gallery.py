@@ -93,6 +93,16 @@ def open_gallery(file: Path) -> dict[str, np.ndarray]:
     return gallery
 
 
+def without_own(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """What was found of each of a gallery's rows but the row itself: [m, k + 1] -> [m, k].
+
+    Without the last where the row is not among them, as where a duplicate took its place.
+    """
+    others = found != ids[:, np.newaxis]
+    others[others.all(axis=1), -1] = False
+    return found[others].reshape(len(ids), -1)
+
+
 def _read_file(file: Path) -> dict[str, np.ndarray]:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:

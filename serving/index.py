@@ -13,15 +13,16 @@ vectors in full, SQ8 a quarter of that. Needs `pip install 'rll_tf[faiss]'`.
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rll_tf.progress import progress, waiting
-from serving.gallery import open_gallery
+from serving.gallery import open_gallery, without_own
 from serving.parquet import OF_THE_MODEL, holds_parquet, import_pyarrow, read_batches
 
 INDEX_FILE, ROWS_FILE, METADATA_FILE = "index.faiss", "rows.arrow", "index.json"
@@ -29,8 +30,12 @@ INDEX_FILE, ROWS_FILE, METADATA_FILE = "index.faiss", "rows.arrow", "index.json"
 FLAT_ROWS, HNSW_ROWS = 20_000, 1_000_000
 # Recall is measured on so many rows of the gallery, each searched for among all others.
 QUERIES, TOP = 1000, 10
-# FAISS asks for at least 39 vectors to train each cell on.
+# FAISS asks for at least 39 vectors to train each cell on, or each value of a byte of a product quantiser.
 TRAINED_ON_PER_CELL = 50
+CODES = 256
+
+# What reads a gallery, batch by batch.
+_Read = Callable[[], Iterator[Mapping[str, np.ndarray]]]
 
 
 def choose_kind(rows: int) -> str:
@@ -44,6 +49,11 @@ def choose_kind(rows: int) -> str:
     if rows <= HNSW_ROWS:
         return "HNSW32"
     return f"IVF{round(8 * rows**0.5)},SQ8"
+
+
+def effort_name(kind: str) -> str | None:
+    """What says how hard an index of a kind searches; None where nothing does."""
+    return "nprobe" if "IVF" in kind else "efSearch" if "HNSW" in kind else None
 
 
 def build_index(
@@ -63,36 +73,32 @@ def build_index(
         `recall@10` on `queries` rows, and which model embedded.
 
     Raises:
-        ValueError: `gallery` is no gallery, `to` exists, or FAISS knows no such kind.
+        ValueError: `gallery` is no gallery, `to` exists, or FAISS knows no such kind or needs more rows.
         ImportError: faiss or pyarrow is not installed.
     """
     faiss = import_faiss()
     if to.exists():
         raise ValueError(f"--to must name a folder that isn't there yet; {to} is")
+    read = _reader(gallery)
     rows, model, dim = 0, {}, 0
-    for batch in _batches(gallery):
+    for batch in read():
         rows += len(batch["embeddings"])
         dim = batch["embeddings"].shape[1]
         model = {name: batch[name].item() for name in OF_THE_MODEL if name in batch}
     if not rows:
         raise ValueError(f"{gallery} must hold embeddings; it holds none")
     kind = kind or choose_kind(rows)
-    try:
-        index = faiss.index_factory(dim, kind)
-    except RuntimeError as error:
-        raise ValueError(f"FAISS must know the kind of index; {kind!r}: {error}") from error
     partial = to.with_name(f"partial-{to.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        index = faiss.index_factory(dim, kind)
         if not index.is_trained:
-            cells = getattr(index, "nlist", 256)
             with waiting(f"training {kind}"):
-                index.train(_sample(gallery, rows, TRAINED_ON_PER_CELL * cells)[1])
-        _add(index, gallery, rows, partial / ROWS_FILE)
-        ids, queries = _sample(gallery, rows, QUERIES)
-        top = min(TOP, rows - 1)
-        exact = _exact(gallery, rows, ids, queries, top)
+                index.train(_sample(read, rows, TRAINED_ON_PER_CELL * max(_cells(index, kind), CODES))[1])
+        _add(index, read, rows, partial / ROWS_FILE)
+        ids, queries = _sample(read, rows, QUERIES)
+        exact = _exact(read, rows, ids, queries, min(TOP, rows - 1))
         effort, recall = _tune(index, kind, ids, queries, exact, target_recall)
         metadata = {
             **model,
@@ -106,6 +112,12 @@ def build_index(
         faiss.write_index(index, str(partial / INDEX_FILE))
         (partial / METADATA_FILE).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
         partial.rename(to)
+    except RuntimeError as error:  # FAISS's
+        reason = re.split(r"\.cpp:\d+: (?:Error: '.*' failed: )?", str(error))[-1]
+        raise ValueError(
+            f"FAISS must know the kind of index, and there must be rows enough for it; got {kind!r} and "
+            f"{rows:,} rows of {dim} numbers: {reason}"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return metadata
@@ -166,34 +178,34 @@ def import_faiss() -> Any:
     return faiss
 
 
-def _batches(gallery: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """As `serving.parquet.read_batches`."""
+def _reader(gallery: Path) -> _Read:
+    """What reads the gallery as `serving.parquet.read_batches` does, again and again; an `.npz` file once."""
     if holds_parquet(gallery):
-        yield from read_batches(gallery)
-        return
+        return lambda: read_batches(gallery)
     arrays = open_gallery(gallery)
-    yield {**arrays, "class_names": arrays["class_names"][arrays["labels"]]}
+    arrays["class_names"] = arrays["class_names"][arrays["labels"]]
+    return lambda: iter([arrays])
 
 
-def _numbered(gallery: Path) -> Iterator[tuple[int, np.ndarray]]:
+def _numbered(read: _Read) -> Iterator[tuple[int, np.ndarray]]:
     """The index of each batch's first row, and its embeddings."""
     first = 0
-    for batch in _batches(gallery):
+    for batch in read():
         yield first, np.ascontiguousarray(batch["embeddings"], np.float32)
         first += len(batch["embeddings"])
 
 
-def _sample(gallery: Path, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _sample(read: _Read, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """At most so many rows, drawn at random with a fixed seed: indices [m] ascending, embeddings [m, d]."""
     drawn = np.sort(np.random.default_rng(0).choice(rows, min(count, rows), replace=False))
     parts = []
-    for first, embeddings in _numbered(gallery):
+    for first, embeddings in _numbered(read):
         here = drawn[np.searchsorted(drawn, first) : np.searchsorted(drawn, first + len(embeddings))]
         parts.append(embeddings[here - first])
     return drawn, np.concatenate(parts)
 
 
-def _add(index: Any, gallery: Path, rows: int, file: Path) -> None:
+def _add(index: Any, read: _Read, rows: int, file: Path) -> None:
     """Add every row to the index, and its path and label to the file."""
     pa = import_pyarrow()
     schema = pa.schema({"path": pa.string(), "label": pa.string()})
@@ -201,31 +213,29 @@ def _add(index: Any, gallery: Path, rows: int, file: Path) -> None:
         pa.ipc.new_file(str(file), schema) as writer,
         progress(what="adding rows", total=rows) as bar,
     ):
-        for batch in _batches(gallery):
+        for batch in read():
             index.add(np.ascontiguousarray(batch["embeddings"], np.float32))
             texts = [batch["paths"].tolist(), batch["class_names"].tolist()]
             writer.write_batch(pa.record_batch([pa.array(text) for text in texts], schema=schema))
             bar.update(len(texts[0]))
 
 
-def _exact(gallery: Path, rows: int, ids: np.ndarray, queries: np.ndarray, top: int) -> np.ndarray:
+def _exact(read: _Read, rows: int, ids: np.ndarray, queries: np.ndarray, top: int) -> np.ndarray:
     """The exact nearest others of each query, whose own row is `ids`: [m, top] indices."""
     faiss = import_faiss()
     best = faiss.ResultHeap(len(queries), top + 1)
     with progress(what="exact search, to compare with", total=rows) as bar:
-        for first, embeddings in _numbered(gallery):
+        for first, embeddings in _numbered(read):
             squares, found = faiss.knn(queries, embeddings, min(top + 1, len(embeddings)))
             best.add_result(squares, found + first)
             bar.update(len(embeddings))
     best.finalize()
-    return _others(best.I, ids)
+    return without_own(best.I, ids)
 
 
-def _others(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """[m, k + 1] -> [m, k]: without the query's own row, or the last where a duplicate took its place."""
-    kept = found != ids[:, np.newaxis]
-    kept[kept.all(axis=1), -1] = False
-    return found[kept].reshape(len(ids), -1)
+def _cells(index: Any, kind: str) -> int:
+    """How many cells an index has; 0 where it has none."""
+    return import_faiss().extract_index_ivf(index).nlist if effort_name(kind) == "nprobe" else 0
 
 
 def _tune(
@@ -234,11 +244,11 @@ def _tune(
     """Let the index search as hard as the target asks for; how hard that is, and the recall."""
 
     def recall() -> float:
-        found = _others(index.search(queries, exact.shape[1] + 1)[1], ids)
+        found = without_own(index.search(queries, exact.shape[1] + 1)[1], ids)
         return float(np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)]))
 
-    name, most = ("nprobe", index.nlist) if "IVF" in kind else ("efSearch", min(index.ntotal, 4096))
-    if not exact.size or not ("IVF" in kind or "HNSW" in kind):
+    name, most = effort_name(kind), _cells(index, kind) or min(index.ntotal, 4096)
+    if not exact.size or name is None:
         return None, recall() if exact.size else 1.0
     space = import_faiss().ParameterSpace()
     effort = 1 if name == "nprobe" else 16

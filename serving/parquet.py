@@ -67,9 +67,9 @@ def read_batches(folder: Path) -> Iterator[dict[str, np.ndarray]]:
             with pa.parquet.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(columns=list(COLUMNS)):
                     arrays = _arrays(file, batch)
-                    found = {name: arrays.pop(name) for name in OF_THE_MODEL}
-                    for name, values in found.items():
-                        each = {*values.tolist(), model.setdefault(name, values[0])}
+                    for name in OF_THE_MODEL:
+                        values = batch.column(name).unique().to_pylist()
+                        each = {*values, model.setdefault(name, values[0])}
                         if len(each) > 1:
                             raise ValueError(
                                 f"{folder} must hold the embeddings of one model; "
@@ -112,5 +112,4 @@ def _arrays(file: Path, batch: pyarrow.RecordBatch) -> dict[str, np.ndarray]:
         "embeddings": flat.astype(np.float32, copy=False).reshape(-1, dim),
         "class_names": np.array(columns["label"].to_pylist(), str),
         "paths": np.array(columns["path"].to_pylist(), str),
-        **{name: np.array(columns[name].to_pylist()) for name in OF_THE_MODEL},
     }

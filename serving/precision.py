@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rll_tf.evaluation import nearest_neighbours
+from serving.gallery import without_own
 
 PRECISIONS = ("float32", "float16", "int8")
 # The loss is measured on at most so many queries, spread over the gallery.
@@ -51,7 +52,10 @@ def accuracy_lost(
         return None
     rows = np.unique(np.linspace(0, count - 1, min(count, QUERIES)).astype(np.int64))
     k = min(top, count - 1)
-    before, after = (_others(vectors, rows, k, gallery) for gallery in (vectors, restored))
+    before, after = (
+        without_own(nearest_neighbours(vectors[rows], k + 1, gallery=gallery)[0], rows)
+        for gallery in (vectors, restored)
+    )
     kept = [np.isin(old, new).sum() for old, new in zip(before, after, strict=True)]
     lost = {
         "queries": len(rows),
@@ -66,11 +70,3 @@ def accuracy_lost(
             hits = labels[found[has_another, 0]] == labels[queries]
             lost[f"recall@1_{when}"] = float(np.mean(hits))
     return lost
-
-
-def _others(vectors: np.ndarray, rows: np.ndarray, k: int, gallery: np.ndarray) -> np.ndarray:
-    """The k nearest rows of `gallery` but the query's own: [queries, k]."""
-    found, _ = nearest_neighbours(vectors[rows], k + 1, gallery=gallery)
-    others = found != rows[:, np.newaxis]
-    others[others.all(axis=1), -1] = False  # its own row, changed, is not even among them
-    return found[others].reshape(len(rows), k)

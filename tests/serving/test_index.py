@@ -87,7 +87,9 @@ def test_a_flat_index_is_exact(arrays, source, queries, request, tmp_path):
     np.testing.assert_array_equal(names, arrays["class_names"][arrays["labels"][ids]])
 
 
-@pytest.mark.parametrize(("kind", "most"), [("HNSW3", 1200), ("IVF32,Flat", 32), ("IVF16,SQ8", 16)])
+@pytest.mark.parametrize(
+    ("kind", "most"), [("HNSW3", 1200), ("IVF32,Flat", 32), ("IVF16,SQ8", 16), ("RR16,IVF16,SQ8", 16)]
+)
 def test_it_searches_as_hard_as_the_recall_asks_for(arrays, folder, kind, most, queries, tmp_path):
     """And no harder; the recall that it states is that of queries that it has not seen, nearly."""
     efforts, found = [], []
@@ -145,8 +147,9 @@ def test_the_size_chooses_the_kind():
 
 def test_mistakes_are_one_line(file, folder, tmp_path):
     """An unknown kind, a folder that is there, a damaged index, a file that is no embeddings."""
-    with pytest.raises(ValueError, match="FAISS must know the kind of index; 'Tree'"):
-        build_index(file, tmp_path / "index", kind="Tree")
+    for kind, reason in [("Tree", "could not parse"), ("IVF5000,Flat", "should be at least as large")]:
+        with pytest.raises(ValueError, match=f"FAISS must know .* got '{kind}' and 1,200 rows.*{reason}"):
+            build_index(file, tmp_path / "index", kind=kind)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="must name a folder that isn't there yet"):
         build_index(file, folder)
