@@ -45,6 +45,8 @@ GRPC_MESSAGE_BYTES = 2**28
 # What fits into such a message in base64, with room for the rest: a BMP of 64 million pixels does.
 PICTURE_BYTES = GRPC_MESSAGE_BYTES * 3 // 4 - 2**16
 BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+# gRPC connects on its own: the longest pause before it tries again, and how long it tries.
+RECONNECT_S, CONNECT_S = 1.0, 5.0
 # How long a request that keeps failing is sent again where the call has no deadline.
 PATIENCE_S = 120.0
 # How often a server is asked for its status or metadata: whoever asks wants to know what is wrong.
@@ -538,8 +540,9 @@ class _Grpc:
             ("grpc.lb_policy_name", "round_robin"),  # where a name has several addresses
             # A channel that failed rejects calls at once until it has tried again: let it try soon.
             ("grpc.initial_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
-            ("grpc.min_reconnect_backoff_ms", int(1000 * BACKOFF_S)),
-            ("grpc.max_reconnect_backoff_ms", int(1000 * LONGEST_BACKOFF_S)),
+            ("grpc.max_reconnect_backoff_ms", int(1000 * RECONNECT_S)),
+            # Despite its name, what a slow link has to connect in.
+            ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_S)),
         ]
         if parts.scheme == "grpcs":
             self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(), options)

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import contextlib
+import socket
+import socketserver
+import threading
 
 import grpc
 import numpy as np
@@ -47,6 +50,25 @@ def serving(*outcomes):
         server.stop(0).wait()
 
 
+class Link(socketserver.BaseRequestHandler):
+    """A connection whose first byte takes so long as from another continent."""
+
+    def handle(self):
+        """Hand on what comes, both ways."""
+        threading.Event().wait(0.5)
+        with socket.create_connection(self.server.far) as far:
+            back = threading.Thread(target=self._hand_on, args=(far, self.request))
+            back.start()
+            self._hand_on(self.request, far)
+            back.join()
+
+    def _hand_on(self, source, target):
+        with contextlib.suppress(OSError):
+            while content := source.recv(2**16):
+                target.sendall(content)
+            target.shutdown(socket.SHUT_WR)
+
+
 EMBEDDING = tf.make_tensor_proto(np.array([[0.5, -2]], np.float32))
 
 
@@ -87,6 +109,20 @@ def test_an_endpoint_that_is_not_there(pauses):
     assert failed.value.status == "UNAVAILABLE"
     assert str(failed.value).startswith(url)
     assert len(pauses) == 3
+
+
+def test_a_slow_link_is_waited_for():
+    """Half a second until the server's first byte is no failed attempt."""
+    with serving(EMBEDDING) as (url, _), socketserver.ThreadingTCPServer(("127.0.0.1", 0), Link) as link:
+        link.far = ("127.0.0.1", int(url.rpartition(":")[2]))
+        accepting = threading.Thread(target=link.serve_forever)
+        accepting.start()
+        try:
+            with EmbeddingClient(f"grpc://127.0.0.1:{link.server_address[1]}", attempts=1) as client:
+                np.testing.assert_array_equal(client.embed([b"a"]), [[0.5, -2]])
+        finally:
+            link.shutdown()
+            accepting.join()
 
 
 def test_a_message_that_is_too_long_is_rejected(pauses):

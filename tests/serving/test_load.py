@@ -37,7 +37,7 @@ class Callers:
     """
 
     def __init__(self, call, numbers, pause_s=0):
-        self.failures, self.responses, self._pause_s = [], [], pause_s
+        self.failures, self.responses, self._begun, self._pause_s = [], [], [], pause_s
         self._call, self._numbers, self._lock = call, iter(numbers), threading.Lock()
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._work) for _ in range(CALLERS)]
@@ -51,6 +51,7 @@ class Callers:
                     number = next(self._numbers, None)
                 if number is None:
                     return
+                self._begun.append(number)
                 self.responses.append((number, self._call(number)))
         except BaseException as error:
             self.failures.append(error)
@@ -59,6 +60,11 @@ class Callers:
         """Wait for so many further responses."""
         wanted = len(self.responses) + count
         wait_for(lambda: len(self.responses) >= wanted or self.failures)
+
+    def settle(self):
+        """Wait for the responses to all requests under way."""
+        begun = set(self._begun)
+        wait_for(lambda: begun <= {number for number, _ in self.responses} or self.failures)
 
     def join(self):
         """Wait for the responses to all requests; fail with the first failure."""
@@ -155,7 +161,7 @@ def test_a_call_gets_the_embeddings_of_one_version(endpoint, transport, count):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_server_costs_no_embedding(artefact_folder, tmp_path, kills):
-    """`kill -9` in the middle of requests by both transports; it is started again, and no caller sees it."""
+    """`kill -9` in the middle of requests by both transports; once it is back, each gets its response."""
     with contextlib.ExitStack() as probes:
         sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         rest, grpc = (each.getsockname()[1] for each in sockets)
@@ -178,7 +184,7 @@ def test_a_killed_server_costs_no_embedding(artefact_folder, tmp_path, kills):
                 assert server.end(signal.SIGKILL) == -signal.SIGKILL
                 server = stack.enter_context(ServeProcess(*words, path=tmp_path))
                 assert server.announced, server.lines
-            callers.more(CALLERS)
+                callers.settle()
         finally:
             callers.end()
     for number, embedding in callers.responses:
