@@ -27,10 +27,10 @@ class Identity:
     version: int | None = None
     weights_sha256: str | None = None
 
-    @property
-    def number(self) -> int:
-        """The version as `rll embed` writes it: -1 where it is unknown."""
-        return -1 if self.version is None else self.version
+    def columns(self) -> dict[str, Any]:
+        """What `rll embed` writes of it, and `of` reads: -1 and an empty string where it is unknown."""
+        version = -1 if self.version is None else self.version
+        return {"version": version, "weights_sha256": self.weights_sha256 or ""}
 
     @classmethod
     def of(cls, gallery: Mapping[str, Any]) -> Identity:

@@ -64,8 +64,7 @@ def embed(
             paths=np.array(catalogue.paths),
             class_names=np.array(catalogue.class_names),
             level=np.array(level or CONCAT),
-            version=np.array(embedder.identity.number),
-            weights_sha256=np.array(embedder.identity.weights_sha256 or ""),
+            **embedder.identity.columns(),
         )
     if skipped is not None:
         print("\n".join(skipped.report()))

@@ -27,6 +27,7 @@ import numpy as np
 
 from rll_tf.data import counted, printable
 from rll_tf.data.folder import is_picture_name
+from rll_tf.data.table import COLUMNS
 from rll_tf.progress import say, waiting
 from rll_tf.training import CONCAT
 from serving.artefact import Artefact
@@ -98,7 +99,7 @@ def embed_beam(
     """
     embedder = FolderEmbedder(model)
     with suggesting(embedder.levels, level):
-        dim = embedder.width(level)
+        dim = embedder.artefact.width(level)
     if any(match.metadata_list for match in FileSystems.match([FileSystems.join(to, "embeddings-*")])):
         raise ValueError(f"--to must name a folder without embeddings; {to} holds some")
     options = PipelineOptions([LOCAL, *shlex.split(engine_args)])
@@ -108,7 +109,7 @@ def embed_beam(
         shuffled = made | "List" >> _listed(data, split) | beam.Reshuffle()
         read = shuffled | beam.ParDo(Read()).with_outputs(UNREADABLE, main="pictures")
         # The version that is the newest now, whatever is exported while workers start.
-        embedded = read.pictures | RunInference(Handler(embedder.folder, level))
+        embedded = read.pictures | RunInference(Handler(embedder.artefact.folder, level))
         row = beam.ParDo(Row(level or CONCAT, embedder.identity))
         rows = embedded | row.with_outputs(UNREADABLE, main="rows")
         _ = rows.rows | beam.io.WriteToParquet(
@@ -195,11 +196,7 @@ class Row(beam.DoFn):
     """(path, label, embedding) -> a row of `serving.parquet`; or, as `UNREADABLE`, path and reason."""
 
     def __init__(self, level: str, identity: Identity) -> None:
-        self._model = {
-            "level": level,
-            "version": identity.number,
-            "weights_sha256": identity.weights_sha256 or "",
-        }
+        self._model = {"level": level, **identity.columns()}
         self._count = Metrics.counter(COUNTERS, "embedded")
 
     def process(self, picture: tuple[bytes, str, np.ndarray | str]) -> Iterator[Any]:
@@ -262,10 +259,10 @@ class Table(beam.PTransform):
         if not found:
             raise FileNotFoundError(f"csv:FILE needs a table of pictures; there is no file {pattern}")
         with contextlib.closing(FileSystems.open(found[0].path)) as file:
-            header = file.read(2**16).decode("utf-8-sig").splitlines()[:1]
-        self._columns = next(csv.reader(header), [])
-        if not {"path", "label"} <= set(self._columns):
-            raise ValueError(f"{found[0].path} must have a first line with path,label; got {self._columns}")
+            header = file.readline().decode("utf-8-sig", "replace")
+        self._columns = csv.DictReader([header]).fieldnames or ()
+        if not set(COLUMNS) <= set(self._columns):
+            raise ValueError(f"{found[0].path} must have a first line with path,label; got {header[:80]!r}")
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """See the class."""
@@ -276,11 +273,12 @@ class Table(beam.PTransform):
 
 def listed(line: str, columns: Sequence[str], root: str) -> Iterator[tuple[bytes, str]]:
     """A line of a table; a relative path is below its folder."""
-    for cells in csv.reader([line]):
-        row = dict(zip(columns, cells, strict=False))
-        path = row["path"]
+    for row in csv.DictReader([line], columns):
+        path, label = (row[column] for column in COLUMNS)
+        if not path or not label:
+            raise ValueError(f"a line of csv:FILE must have a path and a label; got {line!r}")
         absolute = path.startswith("/") or "://" in path
-        yield os.fsencode(path if absolute else f"{root}/{path}"), row["label"]
+        yield os.fsencode(path if absolute else f"{root}/{path}"), label
 
 
 def _run(pipeline: Callable[[], beam.Pipeline]) -> Any:

@@ -52,40 +52,34 @@ class FolderEmbedder:
 
     Raises:
         FileNotFoundError, ValueError: it holds no exported model.
+
+    Attributes:
+        artefact: the version that embeds.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._artefact = Artefact(folder)
-        if not self._artefact.is_verified:
-            print(f"{self._artefact.folder} has no manifest (an older export): its files are not verified")
+        self.artefact = Artefact(folder)
+        if not self.artefact.is_verified:
+            print(f"{self.artefact.folder} has no manifest (an older export): its files are not verified")
 
     @property
     def levels(self) -> Sequence[str]:
         """See `Embedder`."""
-        return list(self._artefact.levels)
-
-    @property
-    def folder(self) -> Path:
-        """Of the version that embeds."""
-        return self._artefact.folder
-
-    def width(self, level: str | None) -> int:
-        """How many numbers an embedding has; ValueError for an unknown level."""
-        return self._artefact.width(level)
+        return list(self.artefact.levels)
 
     @property
     def identity(self) -> Identity:
         """See `Embedder`."""
-        number = self._artefact.folder.name
+        number = self.artefact.folder.name
         version = int(number) if number.isdigit() else None
-        return Identity(version, self._artefact.metadata.get(WEIGHTS_SHA256))
+        return Identity(version, self.artefact.metadata.get(WEIGHTS_SHA256))
 
     def embed(self, pictures: Iterable[bytes], level: str | None = None) -> np.ndarray:
         """See `Embedder`."""
         parts = []
         for first, batch in _batches(pictures):
             try:
-                parts.append(self._artefact.embed(batch, level))
+                parts.append(self.artefact.embed(batch, level))
             except PictureRejected as error:
                 index = None if error.index is None else first + error.index
                 raise PictureRejected(index, error.reason) from error
@@ -93,7 +87,7 @@ class FolderEmbedder:
 
     def search(self, pictures: Iterable[bytes]) -> SearchResult:
         """See `Embedder`."""
-        return self._artefact.search(list(pictures))
+        return self.artefact.search(list(pictures))
 
     def close(self) -> None:
         """See `Embedder`."""

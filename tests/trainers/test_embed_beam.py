@@ -128,7 +128,9 @@ def test_folders_and_tables_on_another_filesystem(exported, with_two_bad, tmp_pa
     shutil.copytree(with_two_bad, tmp_path / "pictures", symlinks=True)
     os.rename(os.fsencode(tmp_path) + b"/pictures/class 3/na\xefve.png", tmp_path / "pictures" / ".hid.png")
     (tmp_path / "table.csv").write_text(
-        'label,path\n"a, b",pictures/class 0/0.png\nc,pictures/class 5/4.png\n', encoding="utf-8"
+        # A column of no interest whose name is long, and an empty line.
+        f'label,path,{"é" * 2**16}\n"a, b",pictures/class 0/0.png\n\nc,pictures/class 5/4.png\n',
+        encoding="utf-8",
     )
     for name, data, level in [("a", "folder:bucket://pictures", ()), ("b", "csv:bucket://table.csv", "low")]:
         words = ("--level", level) if level else ()
@@ -148,8 +150,8 @@ def test_folders_and_tables_on_another_filesystem(exported, with_two_bad, tmp_pa
     )
 
 
-def test_mistakes_are_one_line(exported, embedded, capfd, tmp_path):
-    """A folder in use, pictures in memory, an unknown level, a file that is not there."""
+def test_mistakes_are_one_line(exported, embedded, capfd, tmp_path, monkeypatch):
+    """A folder in use, pictures in memory, an unknown level, a file that is not there or no table."""
 
     def error_of(*words):
         assert cli.run(["embed", str(exported), "--engine", "beam", *map(str, words)]) != 0
@@ -161,6 +163,15 @@ def test_mistakes_are_one_line(exported, embedded, capfd, tmp_path):
     assert "those of digits are in memory" in error_of("--data", "digits", *new)
     assert "no level 'top'" in error_of("--data", "digits", *new, "--level", "top")
     assert "no file bucket://none.csv" in error_of("--data", "csv:bucket://none.csv", *new)
+    (tmp_path / "table.csv").write_bytes(b"\xff\xd8\nlabel,path")
+    monkeypatch.setattr(Bucket, "root", tmp_path)
+    assert "must have a first line with path,label; got '" in error_of(
+        "--data", "csv:bucket://table.csv", *new
+    )
+    (tmp_path / "table.csv").write_text("path,label\na.png\n")
+    assert "a line of csv:FILE must have a path and a label; got 'a.png'" in error_of(
+        "--data", "csv:bucket://table.csv", *new
+    )
 
 
 def test_rows_of_two_models_are_refused(embedded, tmp_path):
