@@ -15,7 +15,7 @@ from serving.client import SearchResult, parse_rejection
 from serving.errors import PictureRejected
 from serving.export import METADATA_FILE
 from serving.signatures import DEFAULT, SEARCH
-from serving.versions import verify_manifest
+from serving.versions import verify_manifest, versions_of
 
 
 class Artefact:
@@ -119,12 +119,10 @@ def _newest_version(folder: Path) -> Path:
         return folder
     if not folder.is_dir():
         raise FileNotFoundError(f"an exported model must be a folder; {folder} is none")
-    versions = [
-        entry for entry in folder.iterdir() if entry.name.isdigit() and (entry / "saved_model.pb").is_file()
-    ]
+    versions = versions_of(folder)
     if not versions:
         raise FileNotFoundError(
             f"{folder} holds no exported model: it has no <version>/saved_model.pb; "
             "rll export RUN --to FOLDER makes one"
         )
-    return max(versions, key=lambda version: int(version.name))
+    return folder / str(versions[-1])

@@ -19,7 +19,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serving.client import SERVER_TIMEOUT_S
-from serving.versions import CONFIG_FILE, LOADED, labels_of, server_config, verify_manifest, versions_of
+from serving.versions import (
+    CONFIG_FILE,
+    labels_of,
+    loaded,
+    replace_config,
+    server_config,
+    verify_manifest,
+    versions_of,
+)
 
 CONFIG = Path(__file__).parent / "config"
 MONITORING_FILE = CONFIG / "monitoring.pbtxt"
@@ -195,14 +203,12 @@ def _following(service: Service, base_path: str) -> Iterator[tuple[Path, Callabl
     with tempfile.TemporaryDirectory(prefix="rll_tf-serving-") as name:
         scratch = Path(name)
         scratch.chmod(0o755)  # the container runs as another user
-        file, partial = scratch / CONFIG_FILE, scratch / f".{CONFIG_FILE}"
+        file = scratch / CONFIG_FILE
 
         def follow() -> None:
             text = server_config(service.model, service.name, base_path)
             if not file.is_file() or file.read_text(encoding="utf-8") != text:
-                partial.write_text(text, encoding="utf-8")
-                partial.chmod(0o644)
-                os.replace(partial, file)
+                replace_config(file, text)
 
         follow()
         _log_addresses(service)
@@ -210,7 +216,7 @@ def _following(service: Service, base_path: str) -> Iterator[tuple[Path, Callabl
 
 
 def _verify(folder: Path) -> None:
-    for version in sorted({*versions_of(folder)[-LOADED:], *labels_of(folder).values()}):
+    for version in loaded(versions_of(folder), labels_of(folder)):
         if not verify_manifest(folder / str(version)):
             _log(f"version {version} was exported before there were manifests: its files are not verified")
 

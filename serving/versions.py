@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 CONFIG_FILE = "models.pbtxt"
@@ -38,6 +38,12 @@ def labels_of(folder: Path) -> dict[str, int]:
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     found = re.findall(r'version_labels \{ key: "([^"]+)" value: (\d+) \}', text)
     return {label: int(version) for label, version in found}
+
+
+def loaded(versions: Iterable[int], labels: Mapping[str, int]) -> list[int]:
+    """Those of a folder's versions that are served, ascending: the newest, and the labelled."""
+    there = sorted(versions)
+    return sorted({*there[-LOADED:], *labels.values()} & set(there))
 
 
 def server_config(folder: Path, name: str = NAME, base_path: str = BASE_PATH) -> str:
@@ -65,6 +71,14 @@ def set_label(folder: Path, label: str, version: int) -> None:
 def write_config(folder: Path) -> None:
     """Write `models.pbtxt` again, after a version came."""
     _write(folder, labels_of(folder))
+
+
+def replace_config(file: Path, text: str) -> None:
+    """Write a configuration whole or not at all, readable by all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")  # exports may end at the same time
+    partial.write_text(text, encoding="utf-8")
+    partial.chmod(0o644)
+    os.replace(partial, file)
 
 
 def roll_back(folder: Path) -> tuple[int, int]:
@@ -152,19 +166,14 @@ def _check_version(folder: Path, version: int) -> None:
 
 
 def _write(folder: Path, labels: Mapping[str, int]) -> None:
-    text = _config(folder, labels, NAME, BASE_PATH)
-    partial = folder / f".{CONFIG_FILE}.{os.getpid()}"  # exports may end at the same time
-    partial.write_text(text, encoding="utf-8")
-    partial.chmod(0o644)
-    os.replace(partial, folder / CONFIG_FILE)
+    replace_config(folder / CONFIG_FILE, _config(folder, labels, NAME, BASE_PATH))
 
 
 def _config(folder: Path, labels: Mapping[str, int], name: str, base_path: str) -> str:
-    newest = versions_of(folder)[-LOADED:]
-    older = sorted(set(labels.values()) - set(newest))
+    served = loaded(versions_of(folder), labels)
     policy = f"latest {{ num_versions: {LOADED} }}"
-    if older:
-        policy = f"specific {{ {' '.join(f'versions: {version}' for version in [*older, *newest])} }}"
+    if len(served) > LOADED:
+        policy = f"specific {{ {' '.join(f'versions: {version}' for version in served)} }}"
     lines = [f'    version_labels {{ key: "{label}" value: {version} }}' for label, version in labels.items()]
     return "\n".join([
         "# Written by rll export, rll label and rll rollback: tensorflow_model_server --model_config_file=…",

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2
-from tensorflow_serving.config import model_server_config_pb2
 
 from serving.development.errors import INTERNAL, NOT_FOUND, StatusError, invalid
 from serving.development.servable import Servable
-from serving.versions import server_config, verify_manifest
+from serving.versions import labels_of, loaded, verify_manifest
 
 ModelVersionStatus = get_model_status_pb2.ModelVersionStatus
 State = ModelVersionStatus.State
@@ -78,12 +76,8 @@ class Versions:
     def look(self) -> None:
         """Look at the folder once: load what is new, unload what is not wanted any more."""
         folders = self._folders()
-        config = text_format.Parse(server_config(self._base), model_server_config_pb2.ModelServerConfig())
-        (model,) = config.model_config_list.config
-        policy = model.model_version_policy
-        wanted = set(policy.specific.versions) or set(sorted(folders)[-policy.latest.num_versions :])
-        wanted &= set(folders)
-        labels = dict(model.version_labels)
+        labels = labels_of(self._base)
+        wanted = set(loaded(folders, labels))
         self._settle(wanted, labels)
         with self._lock:
             for gone in set(self._statuses) - set(folders) - set(self._loaded):
@@ -142,7 +136,7 @@ class Versions:
         while not self._stopping.wait(self._poll_s):
             try:
                 self.look()
-            except (OSError, text_format.ParseError) as error:  # a folder that is away for a while
+            except OSError as error:  # a folder that is away for a while
                 self._log(f"{self._base} can't be read: {error}")
 
     def _folders(self) -> dict[int, Path]:
