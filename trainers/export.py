@@ -62,11 +62,12 @@ def export(
                 "--preprocessing, --input-px and --resize-px are for .keras files; a run has its own"
             )
         run = Run.open(source)
-        model, preprocessing = run.best_model(), run.settings.preprocessing
+        preprocessing = run.settings.preprocessing
+        model = as_embedding_model(run.best_model(), preprocessing)
         metadata = _metadata(run)
     gallery, level = None, CONCAT
     if gallery_file is not None:
-        sha256 = weights_sha256(as_embedding_model(model, preprocessing), preprocessing)
+        sha256 = weights_sha256(model, preprocessing)
         gallery, level, metadata["gallery"] = _pack(gallery_file, model, sha256, top, precision)
     try:
         with waiting("exporting, and checking what was exported"):
