@@ -172,7 +172,8 @@ def test_a_killed_server_costs_no_embedding(artefact_folder, tmp_path, kills):
         server = stack.enter_context(ServeProcess(*words, path=tmp_path))
         addresses = (f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{grpc}")
         clients = [
-            stack.enter_context(EmbeddingClient(address, deadline_s=WAIT_S, concurrency=CALLERS))
+            # As long as the server may take to come back, and then the response.
+            stack.enter_context(EmbeddingClient(address, deadline_s=2 * WAIT_S, concurrency=CALLERS))
             for address in addresses
         ]
         callers = Callers(
