@@ -33,9 +33,9 @@ def input_side(model: keras.Model) -> int | None:
     if not inputs:
         return None
     shape = inputs[0].shape
-    if len(inputs) > 1 or len(shape) != 4 or shape[1] != shape[2]:
+    if len(inputs) > 1 or len(shape) != 4 or shape[1] != shape[2] or shape[3] not in (None, 1, 3):
         shapes = ", ".join(str(tensor.shape) for tensor in inputs)
-        raise ValueError(f"the model must take square pictures, [B, side, side, channels]; it takes {shapes}")
+        raise ValueError(f"the model must take square pictures, [B, side, side, 1 or 3]; it takes {shapes}")
     return shape[1]
 
 
@@ -47,7 +47,7 @@ def as_embedding_model(model: keras.Model, preprocessing: Preprocessing) -> kera
     that takes one channel gets the luminance.
 
     Raises:
-        ValueError: it does not take such pictures, or an output is not [B, d].
+        ValueError: it does not take such pictures, or an output is not [B, d] of floats.
     """
     side = preprocessing.input_px
     own = input_side(model)
@@ -65,8 +65,10 @@ def as_embedding_model(model: keras.Model, preprocessing: Preprocessing) -> kera
     elif not isinstance(outputs, Mapping):
         outputs = {EMBEDDING: outputs}
     for name, output in outputs.items():
-        if len(output.shape) != 2:
-            raise ValueError(f"an embedding must be [B, d]; output {name} is {output.shape}")
+        if len(output.shape) != 2 or "float" not in output.dtype:
+            raise ValueError(
+                f"an embedding must be [B, d] of floats; output {name} is {output.shape} {output.dtype}"
+            )
     norm = functools.partial(keras.layers.UnitNormalization, dtype="float32")
     return keras.Model(pictures, {name: norm(name=name)(output) for name, output in outputs.items()})
 

@@ -15,7 +15,7 @@ from serving.client import SearchResult, parse_rejection
 from serving.errors import PictureRejected
 from serving.export import METADATA_FILE
 from serving.signatures import DEFAULT, SEARCH
-from serving.versions import verify_manifest, versions_of
+from serving.versions import served_versions, verify_manifest
 
 
 class Artefact:
@@ -41,10 +41,14 @@ class Artefact:
         if not metadata.is_file():
             raise ValueError(f"{self.folder} was not written by rll export: it has no {METADATA_FILE}")
         self.is_verified = verify_manifest(self.folder)
-        self.metadata: dict[str, Any] = json.loads(metadata.read_text(encoding="utf-8"))
+        try:
+            self.metadata: dict[str, Any] = json.loads(metadata.read_text(encoding="utf-8"))
+            self.metadata["levels"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{metadata} must be what rll export wrote; got {error!r}") from error
         try:
             loaded = tf.saved_model.load(str(self.folder))
-        except (tf.errors.OpError, ValueError, OSError) as error:
+        except (tf.errors.OpError, ValueError, OSError, IndexError) as error:
             raise ValueError(f"{self.folder} is not a whole SavedModel: {error}") from error
         self._loaded = loaded  # holds the variables that the signatures use
         self._signatures = loaded.signatures
@@ -117,12 +121,4 @@ class Artefact:
 def _newest_version(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
         return folder
-    if not folder.is_dir():
-        raise FileNotFoundError(f"an exported model must be a folder; {folder} is none")
-    versions = versions_of(folder)
-    if not versions:
-        raise FileNotFoundError(
-            f"{folder} holds no exported model: it has no <version>/saved_model.pb; "
-            "rll export RUN --to FOLDER makes one"
-        )
-    return folder / str(versions[-1])
+    return folder / str(served_versions(folder)[-1])

@@ -80,7 +80,7 @@ def open_gallery(file: Path) -> dict[str, np.ndarray]:
     if missing:
         raise ValueError(f"{file} must hold the arrays {', '.join(wanted)}; {', '.join(missing)} is missing")
     parts = [gallery[name] for name in ("embeddings", "labels", "paths")]
-    labels = gallery["labels"]
+    embeddings, labels, _ = parts
     if (
         [part.ndim for part in parts] != [2, 1, 1]
         or len({len(part) for part in parts}) > 1
@@ -88,6 +88,14 @@ def open_gallery(file: Path) -> dict[str, np.ndarray]:
     ):
         shapes = ", ".join(f"{name} {gallery[name].shape}" for name in ("embeddings", "labels", "paths"))
         raise ValueError(f"{file} must hold [n, d] embeddings, n labels and n paths; it holds {shapes}")
+    if embeddings.dtype.kind not in "fiu" or not np.isfinite(embeddings).all():
+        raise ValueError(
+            f"{file} must hold embeddings of finite numbers; it holds {embeddings.dtype}, not all finite"
+        )
+    for name in ("paths", "class_names"):
+        if gallery[name].ndim != 1 or gallery[name].dtype.kind != "U":
+            found = f"{gallery[name].shape} {gallery[name].dtype}"
+            raise ValueError(f"{file} must hold a list of strings as {name}; it holds {found}")
     if labels.dtype.kind not in "iu" or not 0 <= labels.min() <= labels.max() < gallery["class_names"].size:
         raise ValueError(f"{file} must hold labels that index its {gallery['class_names'].size} class_names")
     return gallery
@@ -104,8 +112,14 @@ def without_own(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _read_file(file: Path) -> dict[str, np.ndarray]:
+    if file.is_dir():
+        raise ValueError(f"a gallery must be an .npz file or a folder of Parquet files; {file} holds none")
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        with file.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise ValueError("it is no archive of arrays, or is not whole")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from rll_tf.data import printable
 from rll_tf.progress import progress, waiting
 from serving.gallery import open_gallery, without_own
 from serving.parquet import OF_THE_MODEL, holds_parquet, import_pyarrow, read_batches
@@ -215,7 +216,7 @@ def _add(index: Any, read: _Read, rows: int, file: Path) -> None:
     ):
         for batch in read():
             index.add(np.ascontiguousarray(batch["embeddings"], np.float32))
-            texts = [batch["paths"].tolist(), batch["class_names"].tolist()]
+            texts = [list(map(printable, batch[name].tolist())) for name in ("paths", "class_names")]
             writer.write_batch(pa.record_batch([pa.array(text) for text in texts], schema=schema))
             bar.update(len(texts[0]))
 

@@ -67,15 +67,16 @@ def read_batches(folder: Path) -> Iterator[dict[str, np.ndarray]]:
             with pa.parquet.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(columns=list(COLUMNS)):
                     arrays = _arrays(file, batch)
-                    for name in OF_THE_MODEL:
-                        values = batch.column(name).unique().to_pylist()
+                    constants = {name: batch.column(name).unique().to_pylist() for name in OF_THE_MODEL}
+                    constants["dimension"] = [arrays["embeddings"].shape[1]]
+                    for name, values in constants.items():
                         each = {*values, model.setdefault(name, values[0])}
                         if len(each) > 1:
                             raise ValueError(
                                 f"{folder} must hold the embeddings of one model; "
                                 f"{name} is {', '.join(sorted(map(str, each)))}"
                             )
-                    yield {**arrays, **{name: np.array(value) for name, value in model.items()}}
+                    yield {**arrays, **{name: np.array(model[name]) for name in OF_THE_MODEL}}
         except (pa.ArrowException, KeyError) as error:
             raise ValueError(f"{file} must be a file that rll embed wrote: {error}") from error
 

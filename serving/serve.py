@@ -24,6 +24,7 @@ from serving.versions import (
     labels_of,
     loaded,
     replace_config,
+    served_versions,
     server_config,
     verify_manifest,
     versions_of,
@@ -69,15 +70,7 @@ class Service:
     page: bool = False
 
     def __post_init__(self) -> None:
-        if (self.model / "saved_model.pb").is_file():
-            raise FileNotFoundError(
-                f"MODEL must be a folder of versions; {self.model} is a version: serve {self.model.parent}"
-            )
-        if not versions_of(self.model):
-            raise FileNotFoundError(
-                f"{self.model} holds no exported model: it has no <version>/saved_model.pb; "
-                "rll export RUN --to FOLDER makes one"
-            )
+        served_versions(self.model)
         if not self.name or set(self.name) & set("/:"):
             raise ValueError(f"the model's name must be a name without / and :; got {self.name!r}")
         if self.batching_file is not None and not self.batching_file.is_file():

@@ -32,10 +32,31 @@ def versions_of(folder: Path) -> list[int]:
     )
 
 
+def served_versions(folder: Path) -> list[int]:
+    """As `versions_of`, of a folder that must hold some.
+
+    Raises:
+        FileNotFoundError: it holds none, is none, or is itself a version.
+    """
+    if (folder / "saved_model.pb").is_file():
+        raise FileNotFoundError(
+            f"MODEL must be a folder of versions; {folder} is a version: give {folder.parent}"
+        )
+    if not folder.is_dir():
+        raise FileNotFoundError(f"an exported model must be a folder; {folder} is none")
+    versions = versions_of(folder)
+    if not versions:
+        raise FileNotFoundError(
+            f"{folder} holds no exported model: it has no <version>/saved_model.pb; "
+            "rll export RUN --to FOLDER makes one"
+        )
+    return versions
+
+
 def labels_of(folder: Path) -> dict[str, int]:
     """Label -> version."""
     file = folder / CONFIG_FILE
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     found = re.findall(r'version_labels \{ key: "([^"]+)" value: (\d+) \}', text)
     return {label: int(version) for label, version in found}
 
@@ -62,6 +83,7 @@ def set_label(folder: Path, label: str, version: int) -> None:
 
     Raises:
         ValueError: the label can't be one, or there is no such version.
+        FileNotFoundError: see `served_versions`.
     """
     check_label(label)
     _check_version(folder, version)
@@ -91,8 +113,9 @@ def roll_back(folder: Path) -> tuple[int, int]:
 
     Raises:
         ValueError: there is no version before it.
+        FileNotFoundError: see `served_versions`.
     """
-    versions = versions_of(folder)
+    versions = served_versions(folder)
     if len(versions) < 2:
         raise ValueError(
             f"{folder} must hold 2 versions to go back to the one before; it holds {len(versions)}"
@@ -160,7 +183,7 @@ def _sha256(path: Path) -> str:
 
 
 def _check_version(folder: Path, version: int) -> None:
-    versions = versions_of(folder)
+    versions = served_versions(folder)
     if version not in versions:
         raise ValueError(f"{folder} must hold version {version}; it holds {', '.join(map(str, versions))}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,15 @@ def _open_model(
         )
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
+    if not zipfile.is_zipfile(file):
+        raise ValueError(f"{file} must be a model that Keras saved; it is no archive, or is not whole")
     try:
         model = keras.models.load_model(file, compile=False)
     except LOAD_ERRORS as error:
+        # Without the configuration of the whole model, and of the layer.
+        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0]
         raise ValueError(
-            f"{file} can't be loaded: {error}; with layers of your own, call serving.export.export in Python"
+            f"{file} can't be loaded: {reason}; with layers of your own, call serving.export.export in Python"
         ) from error
     side = input_px or input_side(model)
     if side is None:

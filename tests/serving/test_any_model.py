@@ -86,11 +86,38 @@ def test_what_can_not_be_embeddings_is_refused():
     """The message says what must hold."""
     with pytest.raises(ValueError, match=r"input_px must be the model's own 16; got 32"):
         as_embedding_model(with_outputs(list), Preprocessing(32, 32))
-    with pytest.raises(ValueError, match=r"must be \[B, d\]; output embedding is \(None, 7, 7, 4\)"):
+    with pytest.raises(ValueError, match=r"must be \[B, d\] of floats; .* is \(None, 7, 7, 4\)"):
         as_embedding_model(keras.Sequential(convolutions()[:2]), Preprocessing(16, 16))
-    vectors = keras.Sequential([keras.Input([8]), keras.layers.Dense(4)])
-    with pytest.raises(ValueError, match=r"must take square pictures.*it takes \(None, 8\)"):
-        as_embedding_model(vectors, Preprocessing(16, 16))
+    for shape in ([8], [16, 16, 4]):
+        other = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(4)])
+        with pytest.raises(ValueError, match=rf"must take square pictures.*it takes \(None, {shape[0]}"):
+            as_embedding_model(other, Preprocessing(16, 16))
+    pictures = keras.Input([16, 16, 3])
+    classes = keras.Model(pictures, keras.ops.argmax(pictures[:, 0], axis=1))
+    with pytest.raises(ValueError, match=r"must be \[B, d\] of floats; output embedding is .* int32"):
+        as_embedding_model(classes, Preprocessing(16, 16))
+
+
+def test_what_is_no_model_is_one_line(tmp_path, capfd):
+    """A file that is cut short, or of something else, or with a layer of its author's."""
+
+    class Own(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    keras.Sequential([keras.Input([16, 16, 3]), Own()]).save(tmp_path / "own.keras")
+    (tmp_path / "cut.keras").write_bytes((tmp_path / "own.keras").read_bytes()[:-50])
+    (tmp_path / "text.keras").write_text("text")
+    for name, message in {
+        "cut": "must be a model that Keras saved; it is no archive, or is not whole",
+        "text": "must be a model that Keras saved; it is no archive, or is not whole",
+        "own": "can't be loaded: Could not locate class 'Own'",
+    }.items():
+        words = ["export", str(tmp_path / f"{name}.keras"), "--to", str(tmp_path / "exported")]
+        assert cli.run([*words, "--preprocessing", "raw"]) == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert message in line
+        assert len(line) < 500
 
 
 @pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])

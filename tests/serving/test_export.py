@@ -385,6 +385,10 @@ def test_a_folder_without_an_artefact_is_an_error(loaded, tmp_path):
     with pytest.raises(ValueError, match="was not written by rll export"):
         Artefact(tmp_path)
     (tmp_path / "3" / "assets.extra").mkdir()
+    for cut in ('{"lev', "[]", "{}"):
+        (tmp_path / "3" / "assets.extra" / "rll_tf.json").write_text(cut)
+        with pytest.raises(ValueError, match=r"rll_tf.json must be what rll export wrote"):
+            Artefact(tmp_path)
     (tmp_path / "3" / "assets.extra" / "rll_tf.json").write_text('{"levels": {}}')
     with pytest.raises(ValueError, match="is not a whole SavedModel"):
         Artefact(tmp_path)

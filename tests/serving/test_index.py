@@ -145,7 +145,7 @@ def test_the_size_chooses_the_kind():
     assert choose_kind(4_000_000) == "IVF16000,SQ8"
 
 
-def test_mistakes_are_one_line(file, folder, tmp_path):
+def test_mistakes_are_one_line(arrays, file, folder, tmp_path):
     """An unknown kind, a folder that is there, a damaged index, a file that is no embeddings."""
     for kind, reason in [("Tree", "could not parse"), ("IVF5000,Flat", "should be at least as large")]:
         with pytest.raises(ValueError, match=f"FAISS must know .* got '{kind}' and 1,200 rows.*{reason}"):
@@ -157,11 +157,36 @@ def test_mistakes_are_one_line(file, folder, tmp_path):
     (tmp_path / "index" / "index.faiss").write_bytes(b"cut")
     with pytest.raises(ValueError, match="must be a folder that rll index wrote"):
         Index(tmp_path / "index")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"an \.npz file or a folder of Parquet .*empty holds none"):
+        build_index(tmp_path / "empty", tmp_path / "index 2")
+    for name, value, rule in [
+        ("embeddings", np.full([1200, DIM], np.nan), "embeddings of finite numbers"),
+        ("paths", np.arange(1200), "a list of strings as paths"),
+        ("class_names", np.array("class"), "a list of strings as class_names"),
+    ]:
+        np.savez(tmp_path / "other.npz", **{**arrays, name: value})
+        with pytest.raises(ValueError, match=f"must hold {rule}"):
+            build_index(tmp_path / "other.npz", tmp_path / "index 2")
+    shorter = pa.parquet.read_table(folder / "embeddings-1.parquet")
+    half = pa.FixedSizeListArray.from_arrays(np.zeros(len(shorter) * DIM // 2, np.float32), DIM // 2)
+    (tmp_path / "two").mkdir()
+    pa.parquet.write_table(shorter, tmp_path / "two" / "0.parquet")
+    pa.parquet.write_table(shorter.set_column(0, "embedding", half), tmp_path / "two" / "1.parquet")
+    with pytest.raises(ValueError, match="embeddings of one model; dimension is 16, 8"):
+        build_index(tmp_path / "two", tmp_path / "index 2")
     table = pa.table({"embedding": [[1.0]], "path": ["a"]})
     (tmp_path / "other").mkdir()
     pa.parquet.write_table(table, tmp_path / "other" / "x.parquet")
     with pytest.raises(ValueError, match=r"must have the columns .*; label, level, .* is missing"):
         parquet.read_folder(tmp_path / "other")
+
+
+def test_names_that_are_not_utf_8_are_kept_as_they_are_shown(arrays, tmp_path):
+    """As in Parquet files: Python's stand-in for a byte becomes its escape."""
+    np.savez(tmp_path / "x.npz", **{**arrays, "paths": np.array(["na\udcefve.png"] * 1200)})
+    build_index(tmp_path / "x.npz", tmp_path / "index")
+    assert Index(tmp_path / "index").search(arrays["embeddings"][:1], 1)[2] == "na\\xefve.png"
 
 
 def test_metadata_is_json(file, tmp_path):

@@ -94,6 +94,20 @@ def test_labels_are_set_by_a_command(tmp_path, capfd):
     assert labels_of(tmp_path) == {"stable": 1}
 
 
+@pytest.mark.parametrize("command", ["label", "rollback"])
+def test_what_holds_no_versions_is_one_line(command, tmp_path, capfd):
+    """A path that leads nowhere, an empty folder, a version instead of the folder of versions."""
+    add_versions(tmp_path / "model", 1)
+    (tmp_path / "empty").mkdir()
+    for name, message in {
+        "nowhere": "an exported model must be a folder; {} is none",
+        "empty": "{} holds no exported model: it has no <version>/saved_model.pb",
+        "model/1": "MODEL must be a folder of versions; {} is a version: give " + str(tmp_path / "model"),
+    }.items():
+        assert cli.run([command, str(tmp_path / name), *(["stable", "1"] if command == "label" else [])]) == 1
+        assert capfd.readouterr().err == f"rll: {message.format(tmp_path / name)}\n"
+
+
 def test_a_version_is_compared_with_its_manifest(tmp_path):
     """Every file; versions of before have none."""
     add_versions(tmp_path, 1)
