@@ -102,7 +102,10 @@ def embed_beam(
         dim = embedder.artefact.width(level)
     if any(match.metadata_list for match in FileSystems.match([FileSystems.join(to, "embeddings-*")])):
         raise ValueError(f"--to must name a folder without embeddings; {to} holds some")
-    options = PipelineOptions([LOCAL, *shlex.split(engine_args)])
+    try:
+        options = PipelineOptions([LOCAL, *shlex.split(engine_args)])
+    except ValueError as error:
+        raise ValueError(f"--engine-args must be a shell's words; got {engine_args}: {error}") from error
 
     def pipeline() -> beam.Pipeline:
         made = beam.Pipeline(options=options)

@@ -26,8 +26,11 @@ def table(path: str | os.PathLike[str]) -> Catalogue:
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"csv:FILE needs a table of pictures; there is no file {file}")
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file} must be a table in UTF-8: {error}") from error
     if not rows or any(not row.get(column) for row in rows for column in COLUMNS):
         raise ValueError(f"{file} must have a first line with path,label and both in every line after it")
     splits = [row["split"] or "" for row in rows] if "split" in rows[0] else None
