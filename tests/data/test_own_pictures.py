@@ -164,5 +164,5 @@ def test_a_table_without_its_columns_is_refused(table):
     with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.csv"):
         open_dataset("csv:nowhere.csv")
     table.write_bytes(b"\xff\xd8")
-    with pytest.raises(ValueError, match=r"table\.csv must be a table in UTF-8: .* 0xff"):
+    with pytest.raises(ValueError, match=r"pictures\.csv must be a table in UTF-8: .* 0xff"):
         open_dataset(f"csv:{table}")
