@@ -169,8 +169,8 @@ def test_what_can_not_be_served_is_one_line(model, tmp_path, capfd):
     (tmp_path / "empty" / "12abc").mkdir(parents=True)
     (tmp_path / "empty" / "12abc" / "saved_model.pb").touch()
     assert "it has no <version>/saved_model.pb" in rejected(capfd, tmp_path / "empty")
-    assert "it has no <version>/saved_model.pb" in rejected(capfd, tmp_path / "nowhere")
-    assert f"is a version: serve {model}" in rejected(capfd, model / "3")
+    assert "nowhere is none" in rejected(capfd, tmp_path / "nowhere")
+    assert f"is a version: give {model}" in rejected(capfd, model / "3")
     assert "without / and :" in rejected(capfd, model, "--model-name", "a/b")
 
 
