@@ -235,16 +235,17 @@ def test_pictures_of_different_sizes_and_kinds_go_in_one_batch(loaded):
 # Everything that an artefact's graph does: operations of TensorFlow's core, which its server ships.
 OPERATIONS = """
     Abs AddV2 All Any AsString Assert AssignVariableOp AvgPool BatchMatMulV2 BroadcastTo Cast Ceil
-    ConcatV2 Const ConsumeMutexLock Conv2D DecodeBmp DecodeImage DecodeJpeg DecodeRaw DisableCopyOnRead
-    EmptyTensorList EnsureShape Equal ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod
-    FusedBatchNormV3 GatherV2 Greater GreaterEqual Identity If Less LessEqual LogicalAnd LogicalNot
-    LogicalOr MatMul Max MaxPool Maximum Mean MergeV2Checkpoints Minimum Mul MutexLock MutexV2 Neg NoOp
-    Pack Pad PadV2 Placeholder Pow Prod Range ReadVariableOp RealDiv ReduceJoin Relu Reshape
-    ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select SelectV2 Shape ShardedFilename
-    Size SplitV Sqrt Square Squeeze StatefulPartitionedCall StatelessIf StatelessWhile
-    StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum TensorListConcatV2
-    TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve TensorListSetItem
-    TensorListStack Tile TopKV2 Transpose VarHandleOp VarIsInitializedOp Where While
+    ConcatV2 Const ConsumeMutexLock Conv2D DecodeBmp DecodeImage DecodeJpeg DecodePng DecodeRaw
+    DisableCopyOnRead EmptyTensorList EnsureShape Equal ExpandDims ExtractJpegShape Fill Floor
+    FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater GreaterEqual Identity If Less LessEqual
+    LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean MergeV2Checkpoints Minimum Mul
+    MutexLock MutexV2 Neg NoOp Pack Pad PadV2 Placeholder Pow Prod Range ReadVariableOp RealDiv
+    ReduceJoin Relu Reshape ResourceGather RestoreV2 Round Rsqrt SaveV2 ScaleAndTranslate Select
+    SelectV2 Shape ShardedFilename Size SplitV Sqrt Square Squeeze StatefulPartitionedCall
+    StatelessIf StatelessWhile StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr
+    Sum TensorListConcatV2 TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve
+    TensorListSetItem TensorListStack Tile TopKV2 Transpose VarHandleOp VarIsInitializedOp Where
+    While
 """.split()  # noqa: SIM905
 
 

@@ -101,7 +101,8 @@ def test_what_holds_no_versions_is_one_line(command, tmp_path, capfd):
     (tmp_path / "empty").mkdir()
     for name, message in {
         "nowhere": "an exported model must be a folder; {} is none",
-        "empty": "{} holds no exported model: it has no <version>/saved_model.pb",
+        "empty": "{} holds no exported model: it has no <version>/saved_model.pb; "
+        "rll export RUN --to FOLDER makes one",
         "model/1": "MODEL must be a folder of versions; {} is a version: give " + str(tmp_path / "model"),
     }.items():
         assert cli.run([command, str(tmp_path / name), *(["stable", "1"] if command == "label" else [])]) == 1

@@ -150,7 +150,7 @@ def test_rates():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("precision=half", "must be one of float32, mixed_float16, mixed_bfloat16; got 'half'"),
+        ("precision=half", "must be one of float32, float64, mixed_float16, mixed_bfloat16; got 'half'"),
         ("pixels=rgb", "must be one of unit, caffe, pytorch, efficientnet_lite, byte; got 'rgb'"),
         ("halve_every_steps=0", "halve_every_steps must be at least 1; got 0"),
         ("weight_decay=-1", "weight_decay must not be negative; got -1"),
