@@ -143,7 +143,8 @@ def main() -> None:
     parser.add_argument("--px", type=int, help="side of the pictures [227, or 224 for efficientnet_lite0]")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["float32", "mixed_float16", "mixed_bfloat16"])
+    fast = [precision for precision in PRECISIONS if precision != "float64"]
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=fast)
     parser.add_argument("--no-xla", action="store_true", help="leave XLA out")
     parser.add_argument("--out", type=Path, help="folder for network.json")
     given = parser.parse_args()
