@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ class Row:
         """The name of its folder of runs."""
         if self.fixed is None:
             return "-".join([self.loss, *self.levels])
-        return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self.name)
+        return "_".join(re.findall(r"[\w.-]+", self.name))
 
 
 def parse_rows(text: str | None, levels: str) -> tuple[Row, ...]:
