@@ -19,6 +19,8 @@ of inference: one product forward, two backward. The machine's rate is that of a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import math
 import os
@@ -28,6 +30,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with contextlib.suppress(ImportError):
+    # PyTorch's SGD loads it, which ends the process once TensorFlow is loaded.
+    importlib.import_module("torch._dynamo")
 
 import keras
 import numpy as np
