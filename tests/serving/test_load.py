@@ -159,7 +159,8 @@ def test_a_call_gets_the_embeddings_of_one_version(endpoint, transport, count):
             wait_for(lambda: endpoint.version() == old)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 20])
 def test_a_killed_server_costs_no_embedding(artefact_folder, tmp_path, kills):
     """`kill -9` in the middle of requests by both transports; once it is back, each gets its response."""
     with contextlib.ExitStack() as probes:

@@ -98,7 +98,7 @@ def test_logs_beyond_the_last_checkpoint_are_written_again(uninterrupted, tmp_pa
 @pytest.mark.parametrize(
     ("owner", "name", "turn", "step"),
     [
-        (StepLog, "on_train_batch_end", 6, 6),
+        pytest.param(StepLog, "on_train_batch_end", 6, 6, marks=pytest.mark.slow),
         (RetrievalMetrics, "compute", 3, 8),
         pytest.param(StepLog, "on_train_batch_end", 4, 4, marks=pytest.mark.slow),
         pytest.param(RetrievalMetrics, "compute", 1, 0, marks=pytest.mark.slow),
