@@ -98,7 +98,7 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
         shown = 255 + (values[:, :3] - 255) * values[:, 3:] / 255
         return tf.cast(tf.round(shown), tf.uint8)
 
-    # Row by row, as the whole picture in float32 is four times the memory that a server allows for.
+    # Row by row: the whole picture in float32 takes more memory than a server allows for (BYTES_A_PIXEL).
     return tf.cond(
         tf.reduce_all(image[..., 3:] == 255),
         lambda: image[..., :3],
