@@ -187,6 +187,21 @@ def test_every_loss_has_the_same_number_of_trials_and_begins_with_its_default():
             settings_of(loss, ("high",), BASE, 50, values)
 
 
+def test_the_second_to_fourth_trial_try_each_third_of_every_range_once():
+    """So few trials try small, middle and large rates."""
+    for loss in LOSSES:
+        ranges, finished = ranges_of(loss, BASE), []
+        for _ in range(4):
+            finished.append((propose(ranges, finished), 0.5))
+        for each in ranges:
+            if each.choices:
+                continue
+            warp = math.log if each.scale == "log" else float
+            low, high = warp(each.low), warp(each.high)
+            shares = sorted((warp(values[each.key]) - low) / (high - low) for values, _ in finished[1:])
+            assert shares == pytest.approx([1 / 6, 1 / 2, 5 / 6], abs=0.01)
+
+
 def test_the_search_finds_a_better_rate_than_the_default(tmp_path):
     """With enough trials it comes near the best."""
     comparison = Comparison(ROWS[:1], BASE, classes=50, trials=16, seeds=1)

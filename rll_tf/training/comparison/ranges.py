@@ -36,7 +36,7 @@ class Range:
     choices: tuple[Any, ...] = ()
 
 
-RATE = Range("learning_rate", 1 / 300, 3, "factor")
+RATE = Range("learning_rate", 1 / 300, 10, "factor")
 PROXIES_RATE = Range("proxies_rate", 1, 300, "log")
 RANGES: dict[str, tuple[Range, ...]] = {
     "ranked_list": (

@@ -199,9 +199,9 @@ def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
     lines.append(_validation_in_words(settings))
     if results["trials"]:
         lines += [
-            f"Each loss has {counted(results['trials'], 'trial')}. The first is its default; then come "
-            "random ones, then Optuna's tree-structured Parzen estimator. The trial with the highest "
-            "MAP@R on the validation classes is chosen.",
+            f"Each loss has {counted(results['trials'], 'trial')}. The first is its default; three are "
+            "spread over the ranges, a Latin hypercube; then Optuna's tree-structured Parzen estimator "
+            "proposes. The trial with the highest MAP@R on the validation classes is chosen.",
             f"The chosen setting is trained with {counted(results['seeds'], 'seed')}, of weights, batches, "
             "augmentation and held-out classes. Each run is tested once, at its best checkpoint by "
             "validation.",
