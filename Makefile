@@ -65,6 +65,7 @@ docs: $(VENV)/.docs
 
 # What the pages show of training; a few minutes.
 figures: venv
+	$(BIN)/python docs/figures/data_flow.py
 	$(BIN)/python docs/figures/formula.py
 	$(BIN)/python docs/figures/training.py
 

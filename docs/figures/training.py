@@ -76,7 +76,7 @@ def draw_distances(panel, distances, same, others):
     panel.hist(distances[same & others], bins, color=POSITIVE, alpha=0.6, density=True, label="same class")
     for bound in (ALPHA - MARGIN, ALPHA):
         panel.axvline(bound, color=GREY, lw=1, ls=":")
-    panel.set(xlim=(0, 1.8), yticks=[], xlabel="distance of two pictures")
+    panel.set(xlim=(0, 1.8), yticks=[], xlabel="distance between two pictures")
     panel.set_xticks([0, ALPHA - MARGIN, ALPHA], ["0", "α − m", "α"])
     panel.spines["left"].set_visible(False)
 

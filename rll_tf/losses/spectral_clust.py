@@ -46,15 +46,15 @@ def spectral_clust_loss(labels: Any, embeddings: Any) -> tf.Tensor:
 
 
 def _check_size(embeddings: tf.Tensor) -> tf.Tensor:
-    """Whether there are more embeddings than numbers in each: an error where possible, else False."""
+    """Whether there are more embeddings than dimensions in each: an error where possible, else False."""
     message = (
-        "Spectral Clust needs more embeddings in a batch than numbers in each: otherwise they span the whole "
+        "Spectral Clust needs more embeddings in a batch than dimensions in each: otherwise they span the whole "
         "space, the loss is 0 for any embeddings and trains nothing"
     )
     count, size = embeddings.shape
     if None not in (count, size):
         if count <= size:
-            raise ValueError(f"{message}; got {count} embeddings of {size} numbers")
+            raise ValueError(f"{message}; got {count} embeddings of {size} dimensions")
         return tf.constant(True)
     count, size = tf.unstack(tf.shape(embeddings))
     with tf.control_dependencies([tf.debugging.assert_greater(count, size, message)]):

@@ -21,7 +21,7 @@ class Backbone:
         taps: level -> the name of the trunk's output that its head reads.
         head: (level, tap, embedding_dim) -> [B, embedding_dim], not yet normalised.
         input_shape: the default (height, width, channels).
-        embedding_dim: the default number of numbers in each level's embedding.
+        embedding_dim: the default number of dimensions of each level's embedding.
         layouts: the trunk's variants, the default first; empty if there is one.
         new_layers: level -> the layers that no pretrained file holds, and that learn faster than the others.
         imagenet: finds the file of its ImageNet weights, where one can be installed.

@@ -43,7 +43,7 @@ def embedding_model(
         backbone: a name in `BACKBONES`; `keras:` and a name in `keras.applications`; or `keras_hub:` or
             `keras_cv:` and a preset of KerasHub or KerasCV.
         levels: some of `"low"`, `"mid"`, `"high"`, each once.
-        embedding_dim: numbers in each level's embedding; the backbone's default if None.
+        embedding_dim: dimensions of each level's embedding; the backbone's default if None.
         layout: which of the backbone's variants, where it has several; its first if None.
         input_shape: (height, width, channels); the backbone's default if None.
         proxies: how many classes have a trainable proxy at each level, for losses on proxies; None: no

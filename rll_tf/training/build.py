@@ -94,7 +94,7 @@ def _check_batch(settings: Settings, model: keras.Model) -> None:
     classes, images = settings.classes_per_batch, settings.images_per_class
     if settings.loss == "spectral_clust" and classes * images <= dim:
         raise ValueError(
-            "spectral_clust trains nothing unless a batch holds more pictures than an embedding has numbers: "
+            "spectral_clust trains nothing unless a batch holds more pictures than an embedding has dimensions: "
             f"classes_per_batch × images_per_class must exceed embedding_dim; "
             f"got {classes} × {images} and {dim}"
         )

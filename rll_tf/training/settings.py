@@ -66,7 +66,7 @@ class Settings:
         deterministic: the same numbers in every run; none: where there is no GPU, as it makes GPUs slower
         precision: float32, float64, mixed_float16 or mixed_bfloat16; none: what the device computes fast in
         jit: compile training steps with XLA
-        embedding_dim: numbers in each level's embedding; none: the backbone's default
+        embedding_dim: dimensions of each level's embedding; none: the backbone's default
         input_px: side of the square that the network sees, in pixels
         resize_px: side to which pictures are resized before the crop to input_px; none: no crop
         loss: the loss of each level, a name in `rll_tf.losses.LOSSES`

@@ -1,9 +1,12 @@
 """The benchmark's count of operations."""
 
+import pytest
+
 from benchmarks.network import operations
 from rll_tf.models import embedding_model
 
 
+@pytest.mark.slow
 def test_operations_of_the_low_level():
     """The layers up to 3c and the low head at 75 px, multiplied out by hand."""
     stem = 38**2 * 7 * 7 * 3 * 64 + 19**2 * (64 * 64 + 9 * 64 * 192)
@@ -15,6 +18,7 @@ def test_operations_of_the_low_level():
     assert operations(model) == 2 * (stem + block_3a + block_3b + block_3c + head)
 
 
+@pytest.mark.slow
 def test_operations_of_efficientnet_lite0():
     """The products of its table at 224 px, and three heads."""
     model = embedding_model("efficientnet_lite0", embedding_dim=512)

@@ -69,7 +69,7 @@ def test_dependent_columns_take_the_pseudo_inverse(kind, dtype):
 def test_a_batch_no_larger_than_the_embedding_is_refused():
     """When the graph is built if N is known then, else when it runs; XLA, which can't raise, gives NaN."""
     labels, embeddings = np.arange(4), np.ones([4, 4], np.float32)
-    with pytest.raises(ValueError, match="trains nothing; got 4 embeddings of 4 numbers"):
+    with pytest.raises(ValueError, match="trains nothing; got 4 embeddings of 4 dimensions"):
         spectral_clust_loss(labels, embeddings)
     signature = [tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 4])]
     with pytest.raises(tf.errors.InvalidArgumentError, match="the loss is 0 for any embeddings"):

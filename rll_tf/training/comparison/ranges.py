@@ -69,7 +69,7 @@ RANGES: dict[str, tuple[Range, ...]] = {
         Range("loss.threshold", 0.1, 1.0),
     ),
 }
-# Spectral Clust is 0 unless a batch has more pictures than an embedding has numbers: it gets twice as many,
+# Spectral Clust is 0 unless a batch has more pictures than an embedding has dimensions: it gets twice as many,
 # in at most four times the others' batch, to bound memory; where that is too few its embedding is smaller.
 SPECTRAL_PICTURES, SPECTRAL_BATCHES = 2, 4
 
