@@ -1,10 +1,15 @@
-"""What README.md and the pages of docs/ show runs."""
+"""What README.md and the pages of docs/ show runs.
+
+Python blocks and the five commands of a folder are run; of the other commands, which take hours, data sets or
+a server, the names and options are checked.
+"""
 
 import re
+import shutil
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, rll, write_pictures
 from trainers import cli
 
 PAGES = {
@@ -34,11 +39,28 @@ def test_the_readme_trains():
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_are_those_that_exist(page):
     """Every `rll` line names a command, and its options are the command's."""
-    for line in re.findall(r"^(?:\.venv/bin/)?(rll \w+ .*)", PAGES[page], re.MULTILINE):
+    for line in re.findall(r"^(?: {4})?(?:\.venv/bin/)?(rll \w+ .*)", PAGES[page], re.MULTILINE):
         words = line.split("#")[0].split()
         command = cli.rll.commands[words[1]]
         known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
         assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/your-pictures.md"])
+def test_the_five_commands_of_a_folder_run(page, tmp_path, monkeypatch, capsys):
+    """As printed, but for the number of steps: the picture searched for is found."""
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "pictures" / "train", classes=12)
+    for number in range(4):
+        place = tmp_path / "pictures" / "others" / f"class {number}"
+        place.parent.mkdir(exist_ok=True)
+        (tmp_path / "pictures" / "train" / f"class {number}").rename(place)
+    shutil.copy(tmp_path / "pictures" / "others" / "class 0" / "3.png", "query.jpg")
+    (block,) = re.findall(r"```\n(rll train folder.*?)```", PAGES[page], re.DOTALL)
+    for line in block.splitlines():
+        rll(*line.split()[1:], *(["--set", "steps=2"] if "rll train" in line else []))
+    assert "class 0/3.png" in capsys.readouterr().out
 
 
 def test_every_command_is_listed():
