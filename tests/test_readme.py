@@ -39,7 +39,8 @@ def test_the_readme_trains():
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_are_those_that_exist(page):
     """Every `rll` line names a command, and its options are the command's."""
-    for line in re.findall(r"^(?: {4})?(?:\.venv/bin/)?(rll \w+ .*)", PAGES[page], re.MULTILINE):
+    text = PAGES[page].replace("\\\n", "")
+    for line in re.findall(r"^(?: {4})?(?:\.venv/bin/)?(rll \w+ .*)", text, re.MULTILINE):
         words = line.split("#")[0].split()
         command = cli.rll.commands[words[1]]
         known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
