@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,16 +92,16 @@ def run(
         rows_for, data, test, recipe, seeds, trials, assignments, validate=validate
     )
     rows = comparison.rows
+    same_names = _same_names(catalogue, other)
+    if same_names:
+        print(f"note: {same_names}")
     protocol = _protocol(comparison, catalogue, other, recipe)
     _begin(out, protocol)
     trainer = RllTrain(comparison, catalogue, other, recipe, out, jobs)
     print(
         f"{len(rows)} rows, {comparison.runs} training runs in {out}; if killed, the same command continues"
     )
-    try:
-        records = run_comparison(comparison, out, trainer, jobs=jobs, report=_say)
-    finally:
-        trainer.stop()
+    records = run_comparison(comparison, out, trainer, jobs=jobs, report=_say)
     results = {
         "data": catalogue.spec,
         "test": trainer.test_name,
@@ -110,7 +111,8 @@ def run(
         "trials": trials,
         "protocol": protocol,
         "shared_pictures": trainer.shared_pictures(),
-        "command": " ".join(["rll", *sys.argv[1:]]),
+        "notes": [same_names] if same_names else [],
+        "command": shlex.join(["rll", *sys.argv[1:]]),
         "jobs": jobs,
         **_versions(),
     }
@@ -174,11 +176,15 @@ def prepare(
     elif not catalogue.splits:
         share = given.test_share or TEST_SHARE
         catalogue = catalogue.set_apart(share)
+    elif not catalogue.test_indices.size:
+        raise ValueError(f"{data} has the splits {', '.join(catalogue.splits)} and no test: give --test")
     base = find_recipe(recipe_name).settings_for(catalogue.without_test(), assignments)
     changes: dict[str, Any] = {"test_share": share}
     classes = catalogue.without_test().class_count
     if validate and "validation" not in catalogue.splits and not base.validation_folds:
         if classes < FEW_CLASSES and "validation_share" not in keys:
+            if classes < 4:
+                raise _too_few(catalogue)
             changes["validation_folds"] = min(FOLDS, classes // 2)
         elif not base.validation_share:
             changes["validation_share"] = VALIDATION_SHARE
@@ -194,6 +200,25 @@ def prepare(
     return catalogue, other, comparison
 
 
+def _same_names(catalogue: Catalogue, other: Catalogue | None) -> str:
+    """What to say of classes to train on and test classes with the same name, if there are such."""
+    from rll_tf.data import counted
+
+    if other is None:
+        return ""
+    tested = other.select("test") if "test" in other.splits else other
+    names = [
+        {of.class_names[label] for label in of.labels.tolist()} for of in (catalogue.without_test(), tested)
+    ]
+    same = sorted(set.intersection(*names))
+    if not same:
+        return ""
+    return (
+        f"{counted(len(same), 'class')} of {other.spec} and of {catalogue.spec} have the same name, such as "
+        f"{same[0]}: if they are the same, they aren't classes never seen"
+    )
+
+
 def _smallest(base: Settings, catalogue: Catalogue, validate: bool) -> int:
     """How many classes there are to train on in the smallest fold.
 
@@ -205,12 +230,16 @@ def _smallest(base: Settings, catalogue: Catalogue, validate: bool) -> int:
         split = dataclasses.replace(base, validation_fold=fold).split(catalogue)
         lacking = validate and "validation" not in split.splits
         if lacking or split.select("train").class_count < 2:
-            raise ValueError(
-                "a comparison needs at least 4 classes to train and validate on, with two pictures or more; "
-                f"{catalogue.spec} has {catalogue.without_test().class_count}"
-            )
+            raise _too_few(catalogue)
         counts.append(split.select("train").class_count)
     return min(counts)
+
+
+def _too_few(catalogue: Catalogue) -> ValueError:
+    return ValueError(
+        "a comparison needs at least 4 classes to train and validate on, with two pictures or more; "
+        f"{catalogue.spec} has {catalogue.without_test().class_count} besides its test classes"
+    )
 
 
 def _protocol(
@@ -225,6 +254,7 @@ def _protocol(
         "pictures": len(training),
         "classes": training.class_count,
         "test": None if other is None else other.spec,
+        "test_pictures": len(catalogue.test_indices) if other is None else len(other),
         "recipe": recipe,
         "settings": dataclasses.asdict(comparison.base),
         "trials": comparison.trials,
@@ -249,10 +279,12 @@ def _begin(out: Path, protocol: dict[str, Any]) -> None:
     if file.is_file():
         before = read_json(file)
         for name, value in protocol.items():
-            if name == "ranges":
-                continue
-            if before.get(name) != value:
-                was, now = _difference(before.get(name), value)
+            was = before.get(name)
+            now = value
+            if name == "ranges":  # other rows may be in the folder
+                was, now = ({loss: of[loss] for loss in was.keys() & value} for of in (was, value))
+            if was != now:
+                was, now = _difference(was, now)
                 raise ValueError(
                     f"{out} holds another comparison: its {name} is {was}; got {now}; take another --out"
                 )

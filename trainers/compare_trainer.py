@@ -63,7 +63,7 @@ class RllTrain:
         self.skipped: Any = None
 
     def stop(self) -> None:
-        """Kill the trainings under way; each goes on from its last checkpoint another time."""
+        """Kill the trainings under way, each of which goes on from its last checkpoint another time."""
         with self.lock:
             self.stopped = True
             for child in self.children:
@@ -144,9 +144,9 @@ class RllTrain:
 
     def untrained(self, settings: Settings) -> dict[str, dict[str, float]]:
         """The metrics of the network before training."""
-        from rll_tf.training import build
+        from rll_tf.training.build import build, with_pixels
 
-        settings = dataclasses.replace(settings, loss="ranked_list", loss_parameters={})
+        settings = with_pixels(dataclasses.replace(settings, loss="ranked_list", loss_parameters={}))
         return self._metrics(build(settings), settings)
 
     @property

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Settings that are not of the experiment: where files are, how often it is looked at.
 INCIDENTAL = {
-    "seed", "loss", "levels", "loss_parameters", "validate_every_steps", "jit", "precision", "strategy",
-    "replicas", "deterministic",
+    "seed", "loss", "levels", "loss_parameters", "validate_every_steps", "checkpoint_minutes", "jit",
+    "strategy", "replicas", "deterministic",
 }  # fmt: skip
 TIMED_PICTURES, TIMED_STEPS = 8, 3
 
@@ -82,13 +82,16 @@ def reproduce(
     Raises:
         ValueError, OSError: the table, the data or the settings are not right.
     """
-    from trainers.paper_tables import TABLES
+    from trainers.paper_tables import RANKED_LIST, TABLES
 
     with suggesting(TABLES, table):
         if table not in TABLES:
             raise ValueError(f"unknown table {table!r}; known are: {', '.join(TABLES)}")
     if steps is not None:
         assignments = (*assignments, f"steps={steps}")
+    given = {assignment.partition("=")[0] for assignment in assignments}
+    if wrong := sorted(given & RANKED_LIST[settings].keys()):
+        raise ValueError(f"--set can't give {', '.join(wrong)}: the table's rows do")
     out = out or Path("runs", table if settings == "paper" else f"{table}_{settings}")
     plans = [
         Plan(table, settings, spec, recipe or _recipe(spec, settings), out if data else out / spec)
@@ -98,7 +101,7 @@ def reproduce(
         find_recipe(plan.recipe)
     if dry_run:
         for plan in plans:
-            _describe_plan(plan, test, seeds, assignments, jobs)
+            _describe_plan(plan, test, seeds, assignments)
         return
     from trainers.data import open_data
 
@@ -159,16 +162,23 @@ def _fixed(row: TableRow, plan: Plan, base: Settings, classes: int) -> dict[str,
     return fixed
 
 
-def _differences(plan: Plan, base: dict[str, Any]) -> list[str]:
-    """In what the base settings differ from the paper's for these data."""
+def _differences(plan: Plan, protocol: dict[str, Any]) -> list[str]:
+    """In what the experiment differs from the paper's, or from the first of its data sets on others."""
     from rll_tf.training import Settings
+    from trainers.paper_tables import RANKED_LIST
 
-    if plan.paper_name is None:
-        return ["data"]
-    theirs = dataclasses.asdict(
-        Settings(**find_recipe(_recipe(plan.data.partition(":")[0], plan.settings)).settings)
-    )
-    return [name for name, value in theirs.items() if name not in INCIDENTAL and base[name] != value]
+    of_rows = RANKED_LIST[plan.settings]  # each row has its own
+    data = plan.data.partition(":")[0] if plan.paper_name else plan.content.data[0]
+    theirs = dataclasses.asdict(Settings(**find_recipe(_recipe(data, plan.settings)).settings))
+    return [
+        *["data"] * (plan.paper_name is None),
+        *["test"] * (protocol["test"] is not None and plan.paper_name is not None),
+        *(
+            name
+            for name, value in theirs.items()
+            if name not in INCIDENTAL | of_rows.keys() and protocol["settings"][name] != value
+        ),
+    ]
 
 
 def _describe(plan: Plan, results: dict[str, Any]) -> str:
@@ -187,27 +197,29 @@ def _describe(plan: Plan, results: dict[str, Any]) -> str:
         results["metrics"] = ["recall@1", "recall@10", "recall@100", "map@r", "nmi"]
     number = plan.table.removeprefix("table")
     of_settings = "the paper's settings" if plan.settings == "paper" else "the settings of the 2019 release"
-    differences = _differences(plan, results["protocol"]["settings"])
+    differences = _differences(plan, results["protocol"])
     results["paper_table"] = {"table": plan.table, "settings": plan.settings, "differences": differences}
-    results["notes"] = [
+    if differences:
+        results["notes"].append(
+            f"This is not the paper's experiment: other {', '.join(differences)}. "
+            "Only the rows are the paper's."
+        )
+    results["notes"].append(
         "The paper's own numbers are of Inception-BN from ImageNet's weights on the data set named; none of "
-        "them was measured here.",
-    ]
-    if any(row.loss != "ranked_list" for row in plan.content.rows):
+        "them was measured here."
+    )
+    has_competitors = any(row.loss != "ranked_list" for row in plan.content.rows)
+    if has_competitors:
         results["notes"].append(
             "The paper doesn't give its competitors' settings: here they have those of the first trial of "
-            "rll compare."
+            "rll compare, N-pair and Spectral Clust also another batch."
         )
-    if not differences:
+    if not differences and not has_competitors:
         return f"Table {number} of the paper, run again with {of_settings}"
-    results["notes"].insert(
-        0,
-        f"This is not the paper's experiment: other {', '.join(differences)}. Only the rows are the paper's.",
-    )
     return f"The rows of the paper's Table {number}, {plan.content.about}, on {plan.data}"
 
 
-def _describe_plan(plan: Plan, test: str | None, seeds: int, assignments: Sequence[str], jobs: int) -> None:
+def _describe_plan(plan: Plan, test: str | None, seeds: int, assignments: Sequence[str]) -> None:
     """Print what is missing, the rows, how many runs there are and about how long they take."""
     from rll_tf.training import Settings
     from trainers.console import print_table
@@ -246,7 +258,7 @@ def _describe_plan(plan: Plan, test: str | None, seeds: int, assignments: Sequen
     _print_settings(plan)
     runs = len(rows) * seeds
     pictures = base.steps * base.classes_per_batch * base.images_per_class
-    hours = runs * pictures * _seconds_a_picture(base) / 3600 / jobs
+    hours = runs * pictures * _seconds_a_picture(base) / 3600
     print(
         f"{runs} runs of {base.steps} steps of {base.classes_per_batch} × {base.images_per_class}: about "
         f"{hours:,.1f} hours on this machine, by {TIMED_STEPS} steps of {TIMED_PICTURES} pictures"

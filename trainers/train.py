@@ -65,7 +65,7 @@ def train(
         print(line)
     skipped = None
     if skip:
-        catalogue, skipped = skip_corrupt(catalogue)
+        catalogue, skipped = skip_corrupt(catalogue, but_test=True)
     settings = run.settings if resume else _settings(recipe, catalogue, assignments)
     try:
         finished = fit(

@@ -159,10 +159,14 @@ class Catalogue:
 
     def without_test(self) -> Catalogue:
         """The pictures to train and validate on: all but the splits `test`, `query` and `gallery`."""
+        test = self.test_indices
+        return self.take(np.setdiff1d(np.arange(len(self)), test)) if test.size else self
+
+    @property
+    def test_indices(self) -> np.ndarray:
+        """Of the splits `test`, `query` and `gallery`."""
         test = [self.splits[name] for name in ("test", "query", "gallery") if name in self.splits]
-        if not test:
-            return self
-        return self.take(np.setdiff1d(np.arange(len(self)), np.concatenate(test)))
+        return np.concatenate([np.empty(0, np.int64), *test])
 
     def hold_out(self, share: float, seed: int) -> Catalogue:
         """Split the training classes at random into `train` and `validation`.

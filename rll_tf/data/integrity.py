@@ -73,11 +73,15 @@ class Skipped:
         return lines
 
 
-def skip_corrupt(catalogue: Catalogue) -> tuple[Catalogue, Skipped]:
+def skip_corrupt(catalogue: Catalogue, *, but_test: bool = False) -> tuple[Catalogue, Skipped]:
     """The catalogue without the pictures that can't be read or decoded.
 
     Every picture is decoded once beforehand. So a batch is filled from the other pictures of the class, what
     is skipped does not depend on when training meets it, and the same seed gives the same batches.
+
+    Args:
+        catalogue: the pictures.
+        but_test: the splits that a model is tested on stay as they are, unopened.
 
     Returns:
         The catalogue, its splits renumbered, and what was left out of it.
@@ -90,12 +94,15 @@ def skip_corrupt(catalogue: Catalogue) -> tuple[Catalogue, Skipped]:
         with tf.control_dependencies([decode(tf.io.read_file(paths[index]))]):
             return tf.identity(index)
 
-    decodable = tf.data.Dataset.range(len(catalogue)).map(
+    is_good = np.zeros(len(catalogue), bool)
+    if but_test:
+        is_good[catalogue.test_indices] = True
+    unknown = np.flatnonzero(~is_good)
+    decodable = tf.data.Dataset.from_tensor_slices(unknown).map(
         index_if_decodable, num_parallel_calls=tf.data.AUTOTUNE
     )
-    is_good = np.zeros(len(catalogue), bool)
     good = decodable.ignore_errors().as_numpy_iterator()
-    is_good[list(progress(good, "decoding pictures", total=len(catalogue)))] = True
+    is_good[list(progress(good, "decoding pictures", total=len(unknown)))] = True
     if is_good.all():
         return catalogue, Skipped()
     reasons = [_unreadable(catalogue, i) or printable(catalogue.paths[i]) for i in np.flatnonzero(~is_good)]

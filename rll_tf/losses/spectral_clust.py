@@ -48,8 +48,8 @@ def spectral_clust_loss(labels: Any, embeddings: Any) -> tf.Tensor:
 def _check_size(embeddings: tf.Tensor) -> tf.Tensor:
     """Whether there are more embeddings than dimensions in each: an error where possible, else False."""
     message = (
-        "Spectral Clust needs more embeddings in a batch than dimensions in each: otherwise they span the whole "
-        "space, the loss is 0 for any embeddings and trains nothing"
+        "Spectral Clust needs more embeddings in a batch than dimensions in each: otherwise they span the "
+        "whole space, the loss is 0 for any embeddings and trains nothing"
     )
     count, size = embeddings.shape
     if None not in (count, size):

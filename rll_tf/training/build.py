@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +15,25 @@ from rll_tf.models import (
     freeze_batch_norm,
     imagenet_weights,
     load_pretrained,
+    pretrained_origin,
     synchronise_batch_norm,
 )
 from rll_tf.models.proxies import similarity_of, without_proxies
 from rll_tf.training.distribution import default_precision
 from rll_tf.training.losses import PROXY_LOSSES, make_loss, make_metrics
 from rll_tf.training.optimizers import CaffeSGD, step_schedule
-from rll_tf.training.settings import Settings
+from rll_tf.training.settings import PIXELS, Settings
 
 IMAGENET = "imagenet"
+
+
+def with_pixels(settings: Settings) -> Settings:
+    """The settings with the preprocessing of their pretrained weights, where they leave it open."""
+    has_layouts = bool(find_backbone(settings.backbone).layouts)  # and a preprocessing of each
+    if settings.weights is None or settings.pixels is not None or not has_layouts:
+        return settings
+    origin = pretrained_origin(settings.weights)
+    return dataclasses.replace(settings, pixels=origin if origin in PIXELS else None)
 
 
 def build(settings: Settings, classes: int | None = None) -> keras.Model:
@@ -94,8 +105,8 @@ def _check_batch(settings: Settings, model: keras.Model) -> None:
     classes, images = settings.classes_per_batch, settings.images_per_class
     if settings.loss == "spectral_clust" and classes * images <= dim:
         raise ValueError(
-            "spectral_clust trains nothing unless a batch holds more pictures than an embedding has dimensions: "
-            f"classes_per_batch × images_per_class must exceed embedding_dim; "
+            "spectral_clust trains nothing unless a batch holds more pictures than an embedding has "
+            f"dimensions: classes_per_batch × images_per_class must exceed embedding_dim; "
             f"got {classes} × {images} and {dim}"
         )
 

@@ -29,9 +29,8 @@ from rll_tf.data import (
 )
 from rll_tf.data.catalogue import folder_hint
 from rll_tf.evaluation import RetrievalMetrics
-from rll_tf.models import find_backbone, pretrained_origin
 from rll_tf.progress import progress
-from rll_tf.training.build import build, rate_schedule
+from rll_tf.training.build import build, rate_schedule, with_pixels
 from rll_tf.training.callbacks import Checkpoint, Follower, Metrics, StepLog, best_epoch, is_finished
 from rll_tf.training.commit import source_commit
 from rll_tf.training.distribution import (
@@ -48,7 +47,7 @@ from rll_tf.training.interrupt import Interrupt
 from rll_tf.training.losses import PROXY_LOSSES
 from rll_tf.training.multi_worker_fit import prepare_fit
 from rll_tf.training.run import Run
-from rll_tf.training.settings import PIXELS, Settings
+from rll_tf.training.settings import Settings
 from rll_tf.training.tensorboard import TensorBoard
 
 _LINE = "{desc} |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
@@ -104,10 +103,7 @@ def train(
     catalogue = settings.split(catalogue)
     pictures = catalogue.select("train")
     held_out = catalogue.select("validation") if "validation" in catalogue.splits else None
-    has_layouts = bool(find_backbone(settings.backbone).layouts)  # and a preprocessing of each
-    if settings.weights is not None and settings.pixels is None and has_layouts:
-        origin = pretrained_origin(settings.weights)
-        settings = dataclasses.replace(settings, pixels=origin if origin in PIXELS else None)
+    settings = with_pixels(settings)
     strategy = make_strategy(settings) if strategy is None else strategy
     settings = _fit_devices(settings)
     settings = _adapt(settings, pictures, held_out, fixed, strategy.num_replicas_in_sync)

@@ -19,6 +19,7 @@ from rll_tf.data import open_dataset
 from rll_tf.training import Run
 from tests.conftest import ROOT, write_pictures
 from trainers import cli
+from trainers.compare import _same_names
 from trainers.compare_trainer import RllTrain, outcome_of
 from trainers.paper_tables import CARS, CUB, SOP, TABLES
 
@@ -72,7 +73,7 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     hidden = {path: Path(path).with_name(f".{Path(path).name}") for path in catalogue.select("test").paths}
     for path, moved in hidden.items():
         os.rename(path, moved)
-        os.symlink("nowhere", path)  # reading raises
+        os.symlink("nowhere", path)  # reading raises, or with --skip-corrupt is reported
     damaged = catalogue.without_test().paths[0]
     Path(damaged).write_bytes(b"damaged")
     out = tmp_path / "out"
@@ -82,6 +83,9 @@ def test_a_comparison_from_start_to_end(folder, trainings, tmp_path, capsys):
     assert next(iter(hidden)) in message
     assert message.count("\n") == 1
     assert len(list(out.glob("runs/*/*/outcome.json"))) == len(trainings) == 2
+    for log in out.glob("runs/*/*/log.txt"):
+        assert damaged in log.read_text()
+        assert not any(path in log.read_text() for path in hidden)
 
     for path, moved in hidden.items():
         os.replace(moved, path)
@@ -157,16 +161,21 @@ def test_the_rows_of_a_table_on_other_pictures(folder, run_folder, monkeypatch, 
     printed = capsys.readouterr().out
     assert "missing: nothing" in printed
     assert re.search(r"3 runs of 6 steps of 3 × 3: about 0\.\d hours", printed)
+    assert cli.run([*words, "--set", "margin=0.8", "--out", str(out)]) == 1
+    assert "--set can't give margin: the table's rows do" in capsys.readouterr().err
     assert cli.run([*words, "--out", str(out), "--no-pictures"]) == 0
     results = json.loads((out / "results.json").read_text())
     assert [row["parameters"]["alpha"] for row in results["rows"]] == [1.4, 1.2, 1.0]
     assert [row["parameters"]["margin"] for row in results["rows"]] == [0.4] * 3
     assert results["rows"][0]["paper"] == {"SOP": {"R@1": 76.2, "R@10": 89.4, "R@100": 95.6}}
-    assert results["paper_table"]["differences"] == ["data"]
+    differences = results["paper_table"]["differences"]
+    assert differences[0] == "data"
+    assert {"backbone", "weights", "input_px", "steps"} <= set(differences)
+    assert not {"alpha", "seed"} & set(differences)
     assert alphas == [1.4, 1.2, 1.0]
     page = (out / "index.html").read_text()
     assert "<h1>The rows of the paper&#39;s Table 3" in page
-    assert "This is not the paper&#39;s experiment: other data." in page
+    assert "This is not the paper&#39;s experiment: other data, " in page
 
 
 @pytest.mark.parametrize(
@@ -197,15 +206,48 @@ def test_without_optuna(monkeypatch, folder, tmp_path, capsys):
     assert "pip install 'rll_tf[compare]'" in capsys.readouterr().err
 
 
-def test_too_few_classes(tmp_path, capsys):
+@pytest.mark.parametrize("classes", [4, 6])
+def test_too_few_classes(classes, tmp_path, capsys):
     """The message names how many are needed."""
-    few = write_pictures(tmp_path / "few", classes=4)
-    assert compare(few, tmp_path / "out") == 1
+    few = write_pictures(tmp_path / "few", classes=classes)
+    words = ["compare", "--data", f"folder:{few}", "--out", str(tmp_path / "out"), *SMALL]
+    assert cli.run([*words, "--recipe", "convnet"]) == 1
     assert "needs at least 4 classes to train and validate on" in capsys.readouterr().err
 
 
+def test_a_table_with_splits_needs_test_pictures(folder, tmp_path, capsys):
+    """A csv whose split column has no test: nobody is tested on what was trained on."""
+    lines = [
+        f"{file},{file.parent.name},{'validation' if file.parent.name.endswith('1') else 'train'}"
+        for file in sorted(folder.glob("*/*"))
+    ]
+    table = tmp_path / "pictures.csv"
+    table.write_text("\n".join(["path,label,split", *lines]))
+    words = [
+        "compare",
+        "--data",
+        f"csv:{table}",
+        "--out",
+        str(tmp_path / "out"),
+        "--recipe",
+        "convnet",
+        *SMALL,
+    ]
+    assert cli.run(words) == 1
+    assert "and no test: give --test" in capsys.readouterr().err
+
+
+def test_test_classes_with_the_names_of_training_classes_are_noted(folder, tmp_path):
+    """They may be the same, of which `--test` can't be one."""
+    other = write_pictures(tmp_path / "other", classes=12)
+    names = _same_names(open_dataset(f"folder:{folder}"), open_dataset(f"folder:{other}"))
+    assert names.startswith("10 classes of")
+    assert "class 0" in names
+    assert not _same_names(open_dataset(f"folder:{folder}"), None)
+
+
 def test_a_missing_benchmark_is_named(monkeypatch, tmp_path, capsys):
-    """By a dry run, with the size of the task; and by the command itself."""
+    """And a table that there isn't."""
     monkeypatch.setenv("RLL_DATASETS", str(tmp_path))
     assert cli.run(["reproduce", "table6"]) == 1
     assert "sop needs the file Ebay_train.txt" in capsys.readouterr().err
@@ -230,10 +272,21 @@ def test_the_printed_numbers_are_the_papers():
         assert ours == found, name
 
 
+def test_a_rows_name_says_its_settings():
+    """Tables 3 to 5 and 7 a number each, Table 6 levels."""
+    keys = {"α": "alpha", "m": "margin", "T": "temperature", "×": "classes_per_batch"}
+    for row in (row for name in ("table3", "table4", "table5", "table7") for row in TABLES[name].rows):
+        ((key, value),) = row.settings.items()
+        words = row.name.split()
+        assert keys[next(word for word in words if word in keys)] == key
+        assert str(value) == words[0 if "×" in words else -1] or float(words[-1]) == value
+    levels = {"L": "low", "M": "mid", "H": "high"}
+    for row in TABLES["table6"].rows:
+        assert row.levels == tuple(levels[letter] for letter in re.findall(r"\w", row.name))
+
+
 def test_the_papers_settings_and_the_2019_releases():
     """Table 1's rows of Ranked List Loss by either; Table 7's batches keep their ratios."""
-    from pathlib import Path
-
     from rll_tf.training import Settings
     from trainers.reproduce import Plan, _rows
 
@@ -269,16 +322,17 @@ def test_killed_ten_times_it_ends_with_the_same_results(tmp_path):
                 row.pop(name)
         return {name: value for name, value in found.items() if name not in TIMES}
 
-    rng = np.random.default_rng(int(time.time()))
+    seed = int(time.time())
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    finished: dict[Path, int] = {}
     for kill in range(10):
-        jobs = ["--jobs", "1"]
-        process = subprocess.Popen(
-            [*command, tmp_path / "killed", *jobs], cwd=ROOT, stdout=subprocess.DEVNULL
-        )
+        process = subprocess.Popen([*command, tmp_path / "killed"], cwd=ROOT, stdout=subprocess.DEVNULL)
         time.sleep(float(rng.uniform(8, 40)))
         process.kill()
         process.wait()
-        print(
-            f"killed {kill + 1} times, {len(list(tmp_path.glob('killed/runs/*/*/outcome.json')))} runs done"
-        )
+        assert all(file.stat().st_mtime_ns == written for file, written in finished.items())  # not repeated
+        finished = {file: file.stat().st_mtime_ns for file in tmp_path.glob("killed/runs/*/*/outcome.json")}
+        print(f"killed {kill + 1} times, {len(finished)} runs done")
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
+    assert all(file.stat().st_mtime_ns == written for file, written in finished.items())

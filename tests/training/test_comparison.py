@@ -1,9 +1,11 @@
 """The comparison's engine, with a trainer that computes instead of training."""
 
+import dataclasses
 import json
 import math
 import os
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from rll_tf.training.comparison import (
     summarise,
 )
 from rll_tf.training.comparison.ranges import RANGES, ranges_of, settings_of
-from rll_tf.training.comparison.results import interval, standing
+from rll_tf.training.comparison.results import interval, protocol_in_words, standing
 from rll_tf.training.comparison.search import propose
 
 BASE = Settings(learning_rate=0.4, classes_per_batch=20, images_per_class=3, steps=300, embedding_dim=64)
@@ -69,6 +71,9 @@ class Fake:
         self.moments()
         skill = self.skill(settings)
         return Outcome(skill, 100, ((50, skill / 2), (100, skill)), 0.1, 100.0, 1.0)
+
+    def stop(self):
+        """Nothing is under way."""
 
     def trained_classes(self, folder):
         """Two."""
@@ -248,6 +253,30 @@ def test_a_loss_that_does_nothing_and_one_that_cheats_are_told_apart(tmp_path):
     assert re.search(r"\| ranked_list \| \*\*4\d\.\d ± \d\.\d\*\*", text)
 
 
+def test_the_protocol_is_told_as_it_was(tmp_path):
+    """Pictures seen, proposals, checkpoints; untrained networks by size."""
+    results = {
+        "rows": run(tmp_path), "trials": 3, "seeds": 1, "test": "glyphs",
+        "protocol": {"settings": dataclasses.asdict(BASE)},
+    }  # fmt: skip
+    told = " ".join(protocol_in_words(results))
+    assert "see the same number of pictures: 300 steps of 20 × 3" in told
+    assert "best checkpoint by validation" in told
+    assert "Parzen" not in told
+    results["trials"] = 5
+    assert "Parzen" in " ".join(protocol_in_words(results))
+    for row in results["rows"]:
+        row["validation"] = None
+    results["rows"][0] |= {"batch": [10, 3], "embedding_dim": 32}
+    told = " ".join(protocol_in_words(results))
+    assert "see 9,000 to 18,000 pictures" in told
+    assert "No classes are held out to validate on: the last checkpoint counts." in told
+    assert "best checkpoint" not in told
+    table = format_results(results)
+    assert "In percent, of one seed." in table
+    assert "*untrained, high, 64 dimensions*" in table
+
+
 def test_means_within_the_winners_interval_are_marked():
     """0.80 ± 0.05: 0.76 is within, 0.74 is not."""
     rows = [
@@ -261,6 +290,26 @@ def test_the_interval_is_students():
     """Of 1, 2, 3: 4.303 standard errors of 0.577, from a table of t."""
     assert interval([1.0, 2.0, 3.0])["ci95"] == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
     assert interval([1.0])["ci95"] is None
+
+
+def test_a_failed_run_stops_those_beside_it(tmp_path):
+    """At once, not at the end of the other rows' searches."""
+    begun, stopped = threading.Event(), threading.Event()
+
+    class Failing(Fake):
+        def train(self, settings, folder):
+            if settings.loss == "ranked_list":
+                assert begun.wait(60)
+                raise ValueError("failed")
+            begun.set()
+            assert stopped.wait(60)
+            raise ValueError("stopped")
+
+        def stop(self):
+            stopped.set()
+
+    with pytest.raises(ValueError, match="failed"):
+        run(tmp_path, trainer=Failing(), jobs=2)
 
 
 def test_folds_take_turns(tmp_path):

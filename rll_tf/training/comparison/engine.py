@@ -51,6 +51,9 @@ class Trainer(Protocol):
     def train(self, settings: Settings, folder: Path) -> Outcome:
         """Train in `folder`; continue what lies there."""
 
+    def stop(self) -> None:
+        """End the trainings under way, and let none begin."""
+
     def trained_classes(self, folder: Path) -> set[str]:
         """The classes that the run in `folder` was trained or validated on."""
 
@@ -129,9 +132,9 @@ def compare(
         "seeds": [outcome], "tests": [levels], "saw_test_classes": [name]}`.
     """
     work = _Work(comparison, folder / "runs", trainer, report)
-    records = _side_by_side(jobs, [partial(work.search, row) for row in comparison.rows])
+    records = _side_by_side(jobs, [partial(work.search, row) for row in comparison.rows], trainer.stop)
     finals = [partial(work.final, record, seed) for record in records for seed in comparison.final_seeds]
-    outcomes = _side_by_side(jobs, finals)
+    outcomes = _side_by_side(jobs, finals, trainer.stop)
     for number, record in enumerate(records):
         of_row = slice(number * comparison.seeds, (number + 1) * comparison.seeds)
         record["seeds"] = [dataclasses.asdict(outcome) for outcome in outcomes[of_row]]
@@ -140,8 +143,8 @@ def compare(
     return records
 
 
-def _side_by_side(jobs: int, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The tasks' results, in their order; after an error no further task is begun."""
+def _side_by_side(jobs: int, tasks: Sequence[Callable[[], Any]], stop: Callable[[], None]) -> list[Any]:
+    """The tasks' results, in their order; after an error or Ctrl-C the others are stopped."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:
@@ -149,6 +152,7 @@ def _side_by_side(jobs: int, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
             for future in done:
                 future.result()  # raises what the task raised
         except BaseException:
+            stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         return [future.result() for future in futures]

@@ -14,6 +14,7 @@ from rll_tf.evaluation.tables import percent
 from rll_tf.training.comparison.results import (
     format_parameters,
     headings,
+    interval_in_words,
     notes,
     paper_cell,
     paper_heading,
@@ -65,6 +66,7 @@ def write_comparison(
         paper_sources=paper_sources(rows),
         untrained=untrained_rows(rows),
         concat=CONCAT,
+        interval=interval_in_words(results["seeds"]),
         notes=notes(results),
         percent=percent,
         parameters=format_parameters,

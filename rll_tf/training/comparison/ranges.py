@@ -69,8 +69,8 @@ RANGES: dict[str, tuple[Range, ...]] = {
         Range("loss.threshold", 0.1, 1.0),
     ),
 }
-# Spectral Clust is 0 unless a batch has more pictures than an embedding has dimensions: it gets twice as many,
-# in at most four times the others' batch, to bound memory; where that is too few its embedding is smaller.
+# Spectral Clust is 0 unless a batch has more pictures than an embedding has dimensions: it gets twice as
+# many, in at most four times the others' batch, to bound memory; where that is too few, a smaller embedding.
 SPECTRAL_PICTURES, SPECTRAL_BATCHES = 2, 4
 
 

@@ -13,6 +13,7 @@ from rll_tf.data import counted
 from rll_tf.evaluation import CONCAT
 from rll_tf.evaluation.tables import SHORT_NAMES, percent
 from rll_tf.training.comparison.rows import Row
+from rll_tf.training.comparison.search import SPREAD_TRIALS
 from rll_tf.training.settings import as_text
 
 Records = Sequence[Mapping[str, Any]]
@@ -186,8 +187,8 @@ def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
     weights = f"weights {settings['weights']}" if settings["weights"] else "random weights"
     lines = [
         f"All rows start from the same {settings['backbone']} ({weights}) at {settings['input_px']} px and "
-        f"see the same number of pictures: {settings['steps']} steps of {batch} (classes × pictures of "
-        "each). A loss that needs another batch has fewer or more steps; the settings say which.",
+        f"see {_pictures_seen(results['rows'])}: {settings['steps']} steps of {batch} (classes × pictures of "
+        "each) where the settings don't say otherwise.",
     ]
     if settings["test_share"]:
         lines.append(
@@ -196,22 +197,40 @@ def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
         )
     else:
         lines.append("No test picture was opened before the last training run had ended.")
-    lines.append(_validation_in_words(settings))
+    validated = any(row["validation"] for row in results["rows"])
+    lines.append(
+        _validation_in_words(settings)
+        if validated
+        else "No classes are held out to validate on: the last checkpoint counts."
+    )
+    checkpoint = "best checkpoint by validation" if validated else "last checkpoint"
+    proposed = (
+        "; then Optuna's tree-structured Parzen estimator proposes"
+        if results["trials"] > 1 + SPREAD_TRIALS
+        else ""
+    )
     if results["trials"]:
         lines += [
-            f"Each loss has {counted(results['trials'], 'trial')}. The first is its default; three are "
-            "spread over the ranges, a Latin hypercube; then Optuna's tree-structured Parzen estimator "
-            "proposes. The trial with the highest MAP@R on the validation classes is chosen.",
+            f"Each loss has {counted(results['trials'], 'trial')}. The first is its default; up to "
+            f"{SPREAD_TRIALS} are spread over the ranges, a Latin hypercube{proposed}. The trial with the "
+            "highest MAP@R on the validation classes is chosen.",
             f"The chosen setting is trained with {counted(results['seeds'], 'seed')}, of weights, batches, "
-            "augmentation and held-out classes. Each run is tested once, at its best checkpoint by "
-            "validation.",
+            f"augmentation and held-out classes. Each run is tested once, at its {checkpoint}.",
         ]
     else:
         lines.append(
             f"Nothing is searched. Each row is trained with {counted(results['seeds'], 'seed')} and tested "
-            "once, at its best checkpoint by validation."
+            f"once, at its {checkpoint}."
         )
     return lines
+
+
+def _pictures_seen(rows: Sequence[Mapping[str, Any]]) -> str:
+    """In words; batches of other sizes don't divide to the last picture."""
+    seen = [row["steps"] * math.prod(row["batch"]) for row in rows]
+    if max(seen) <= 1.05 * min(seen):
+        return "the same number of pictures"
+    return f"{min(seen):,} to {max(seen):,} pictures"
 
 
 def _validation_in_words(settings: Mapping[str, Any]) -> str:
@@ -219,7 +238,8 @@ def _validation_in_words(settings: Mapping[str, Any]) -> str:
     if folds:
         return (
             f"The training classes are few, so a trial is the mean of {folds} runs, each validated on "
-            f"another of {folds} parts of them; the final runs take these folds in turn."
+            f"another of {folds} parts of them; each final run validates on one of {folds} parts that its "
+            "seed draws."
         )
     return (
         "Checkpoints and parameters are chosen on validation classes: the data set's own, or else "
@@ -251,8 +271,8 @@ def format_results(results: Mapping[str, Any]) -> str:
         lines.append(f"| *untrained, {name}* | {' | '.join([*cells, '', '', *['' for _ in of_paper]])} |")
     lines += [
         "",
-        f"Test: {results['test']}. In percent: mean ± half of the 95% t-interval over {results['seeds']} "
-        "seeds. Bold: the highest mean; italic: means within its interval.",
+        f"Test: {results['test']}. In percent{interval_in_words(results['seeds'])}. Bold: the highest "
+        "mean; italic: means within its interval.",
         "",
         *(f"* {line}" for line in notes(results)),
         "",
@@ -265,6 +285,11 @@ def format_results(results: Mapping[str, Any]) -> str:
         cells = [row["name"], format_parameters(row["parameters"]), f"{classes} × {images}"]
         lines.append(f"| {' | '.join(cells)} | {row['steps']} | {row['trials']} |")
     return "\n".join(lines) + "\n"
+
+
+def interval_in_words(seeds: int) -> str:
+    """What the numbers are: a mean and its interval, or those of a single seed."""
+    return f": mean ± half of the 95% t-interval over {seeds} seeds" if seeds > 1 else ", of one seed"
 
 
 def _paper_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -285,8 +310,11 @@ def _paper_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def untrained_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The untrained networks of the rows: the levels' names -> their metrics, each once."""
-    return {
-        ",".join(level for level in row["untrained"] if level != CONCAT): row["untrained"]
-        for row in reversed(rows)
-    }
+    """The untrained networks of the rows: their levels, a size that isn't the first row's -> metrics."""
+    networks = {}
+    for row in rows:
+        name = ",".join(level for level in row["untrained"] if level != CONCAT)
+        if row["embedding_dim"] != rows[0]["embedding_dim"]:
+            name += f", {row['embedding_dim']} dimensions"
+        networks[name] = row["untrained"]
+    return networks
