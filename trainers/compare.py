@@ -207,10 +207,7 @@ def _same_names(catalogue: Catalogue, other: Catalogue | None) -> str:
     if other is None:
         return ""
     tested = other.select("test") if "test" in other.splits else other
-    names = [
-        {of.class_names[label] for label in of.labels.tolist()} for of in (catalogue.without_test(), tested)
-    ]
-    same = sorted(set.intersection(*names))
+    same = sorted(catalogue.without_test().classes & tested.classes)
     if not same:
         return ""
     return (

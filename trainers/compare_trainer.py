@@ -131,7 +131,7 @@ class RllTrain:
     def test_classes(self) -> set[str]:
         """The classes of the test pictures, each with its data set's name."""
         pictures = self._test_pictures()[0]
-        return {f"{pictures.spec}: {pictures.class_names[label]}" for label in set(pictures.labels.tolist())}
+        return {f"{pictures.spec}: {name}" for name in pictures.classes}
 
     def test(self, folder: Path) -> dict[str, dict[str, float]]:
         """The metrics of a run's best checkpoint."""

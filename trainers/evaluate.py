@@ -91,7 +91,7 @@ def evaluate(
 
 def _warn_of_trained(run: Run, pictures: Catalogue) -> None:
     """One line on standard error, if a run was trained on classes of these names: they flatter it."""
-    names = {pictures.class_names[label] for label in np.unique(pictures.labels)}
+    names = pictures.classes
     if trained := names.intersection(run.config["classes"].get("train", ())):
         say(
             f"warning: {run.folder} was trained on {len(trained)} of these {counted(len(names), 'class')}, "

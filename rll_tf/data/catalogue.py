@@ -108,6 +108,11 @@ class Catalogue:
         """How many classes have a picture here."""
         return len(np.unique(self.labels))
 
+    @property
+    def classes(self) -> set[str]:
+        """The names of the classes that have a picture here."""
+        return {self.class_names[label] for label in np.unique(self.labels)}
+
     def select(self, split: str | None) -> Catalogue:
         """The pictures of one split, labels unchanged; `None` and `"all"` are the whole catalogue.
 

@@ -204,12 +204,12 @@ def protocol_in_words(results: Mapping[str, Any]) -> list[str]:
         else "No classes are held out to validate on: the last checkpoint counts."
     )
     checkpoint = "best checkpoint by validation" if validated else "last checkpoint"
-    proposed = (
-        "; then Optuna's tree-structured Parzen estimator proposes"
-        if results["trials"] > 1 + SPREAD_TRIALS
-        else ""
-    )
     if results["trials"]:
+        proposed = (
+            "; then Optuna's tree-structured Parzen estimator proposes"
+            if results["trials"] > 1 + SPREAD_TRIALS
+            else ""
+        )
         lines += [
             f"Each loss has {counted(results['trials'], 'trial')}. The first is its default; up to "
             f"{SPREAD_TRIALS} are spread over the ranges, a Latin hypercube{proposed}. The trial with the "
